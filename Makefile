@@ -1,2 +1,52 @@
-# `make demo` and `make test` do everything on a fresh machine; the rest are their parts.
-.PHONY: setup demo test bench e2e lint fmt
+# `make demo` and `make test` do everything on a fresh machine; the others are their parts.
+.PHONY: help setup demo test lint fmt bench e2e docs golden clean cluster-up cluster-down cluster-shell
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+
+help: ## show this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
+
+setup: ## make .venv and install everything, system packages included where possible
+	@tools/setup.sh
+
+demo: setup ## snapshot this machine twice, show it, prove that nothing drifted
+	@$(BIN)/python -m tools.demo
+
+test: setup lint ## lint, then every test that can run on this machine
+	$(PYTEST) $(PYTEST_ARGS)
+
+lint: setup ## ruff, mypy --strict, import arrows
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+fmt: setup ## format and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## measure; prints a table, writes build/bench.json
+	@$(BIN)/python -m tests.bench
+
+e2e: setup ## only the tests on the real cluster and the real systemd
+	$(PYTEST) -m "cluster or systemd" $(PYTEST_ARGS)
+
+docs: setup ## regenerate what is generated in docs/
+	$(BIN)/python -m tools.reference > docs/cli.md
+
+golden: setup ## rewrite the golden files after a change that is meant
+	$(PYTEST) --update-golden tests/hosts tests/agent
+
+cluster-up: setup ## start the real Kubernetes of the tests and leave it running
+	$(BIN)/python -m tests.cluster up
+
+cluster-down: setup ## stop it and remove what it left
+	$(BIN)/python -m tests.cluster down
+
+cluster-shell: setup ## a shell with kubectl pointed at it
+	$(BIN)/python -m tests.cluster shell
+
+clean: ## remove what was built here; caches outside the checkout stay
+	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -46,8 +46,11 @@ def run(
     node: str,
     options: Options,
     seconds: float = DEFAULT_DEADLINE,
+    on_answer: Callable[[Answer], None] = lambda answer: None,
 ) -> list[Answer]:
     """Run all collectors at the same time and return their answers in the collectors' order.
+
+    `on_answer` hears of each answer as it comes, in the caller's thread.
 
     Each runs in a daemon thread of its own. One that has not returned after `seconds` counts as failed and is
     abandoned: a thread in a hung system call cannot be stopped, and must not hold up the others or the exit.
@@ -69,6 +72,7 @@ def run(
         except queue.Empty:
             break
         done[index] = answer
+        on_answer(answer)
     return [
         done.get(index) or Answer(collector, _late(seconds), seconds) for index, collector in enumerate(collectors)
     ]

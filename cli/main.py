@@ -1,0 +1,116 @@
+"""The command's entry point: the list of commands, and how errors and interrupts end the program.
+
+Commands are imported when they are called, so that `eidos --help` costs click and nothing else.
+"""
+
+import os
+import sys
+from importlib import import_module
+from typing import Any, Final, NoReturn
+
+import click
+
+from common.errors import EidosError
+from common.version import VERSION
+
+_COMMANDS: Final = {
+    # name: (module, one line for the overview, so that help need not import the module)
+    "snapshot": ("cli.snapshot", "Read this node's configuration and write it as a Snapshot."),
+    "diff": ("cli.diff", "Compare two snapshots fact by fact."),
+    "explain": ("cli.explain", "Say what a key is, where it is read and how it behaves."),
+    "completion": ("cli.completion", "Print the completion script for a shell."),
+    "version": ("cli.version", "Print the version."),
+}
+
+_INTERNAL_ERROR: Final = 70  # EX_SOFTWARE of sysexits.h
+
+EXAMPLES: Final = """\
+\b
+Examples:
+  eidos snapshot                              this machine, as YAML on standard output
+  eidos snapshot --output before.yaml         into a file, atomically
+  eidos diff before.yaml after.yaml           what changed, and nothing else
+  eidos explain /proc/sys/vm/swappiness       what a key is and how it behaves
+"""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in modules that are imported when called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = import_module(_COMMANDS[cmd_name][0]).command
+        assert isinstance(command, click.Command)  # noqa: S101 - a module that breaks this is a defect
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = _nearest(args[0])
+            if near:
+                error.message = f"{error.message.rstrip('.')}. Did you mean {near!r}?"
+            raise
+
+
+def _nearest(word: str) -> str | None:
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word, list(_COMMANDS), n=1)), None)
+
+
+@click.command(cls=LazyGroup, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="eidos", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Show how a node is configured, and what changed.
+
+    Exit status: 0 done (for diff: no drift, or --fail-on-drift not given), 1 drift, 2 wrong use, unreadable input
+    or unwritable output, 3 a requirement such as --require-gpu is not met, 4 trouble with the cluster, 5 out of
+    time, 70 a defect in Eidos, 130 interrupted.
+    """
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command and exit. Every error is one sentence on standard error, never a traceback."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    try:
+        status: Any = cli.main(args=arguments, prog_name="eidos", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted")
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except EidosError as error:
+        _say(str(error))
+        return error.exit_status
+    except BrokenPipeError:
+        # The reader has gone, as in `eidos snapshot | head`; Python must not complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        if os.environ.get("EIDOS_DEBUG"):
+            raise
+        _say(f"internal error: {type(error).__name__}: {error}. Set EIDOS_DEBUG=1 for details, and please report it")
+        return _INTERNAL_ERROR
+
+
+def _say(message: str) -> None:
+    click.echo(f"{click.style('Error', fg='red', bold=True)}: {message.rstrip('.')}.", err=True)

@@ -1,0 +1,71 @@
+"""Plain-text rendering of snapshots and diffs, with colour where the reader is a terminal."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import click
+
+from common.model import CollectionEntry, Scalar, Snapshot, State
+
+_WIDEST_KEY: Final = 48
+
+_COLOUR: Final = {State.OK: "green", State.PARTIAL: "yellow", State.ABSENT: "bright_black", State.FAILED: "red"}
+
+
+def colour_wanted(stream: object = None) -> bool:
+    """Whether to colour: a terminal, and NO_COLOR (https://no-color.org) not set."""
+    stream = sys.stdout if stream is None else stream
+    return not os.environ.get("NO_COLOR") and bool(getattr(stream, "isatty", lambda: False)())
+
+
+def style(text: str, enabled: bool, fg: str | None = None, bold: bool = False) -> str:
+    """The text, coloured when enabled."""
+    return click.style(text, fg=fg, bold=bold) if enabled else text
+
+
+def visible(value: Scalar) -> str:
+    """A value on one line; control characters are shown, never sent to the terminal. Booleans as in YAML."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value)
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def snapshot_text(document: Snapshot, colour: bool = False) -> Iterator[str]:
+    """A snapshot as lines: who and when, how each collector ended, then a block of facts per subtype."""
+    meta = document.metadata
+    yield style(f"Snapshot of {visible(meta.source_node)}", colour, bold=True) + f"  {visible(meta.timestamp)}"
+    if document.collection:
+        yield ""
+        yield from aligned((_ending(entry, colour) for entry in document.collection), header=None)
+    for measurement in document.measurements:
+        for subtype in measurement.subtypes:
+            yield ""
+            yield style(f"{measurement.type.value}.{visible(subtype.subtype)}", colour, fg="cyan", bold=True)
+            rows = ((f"  {visible(key)}", visible(value)) for key, value in subtype.data.items())
+            yield from aligned(rows, header=None)
+
+
+def _ending(entry: CollectionEntry, colour: bool) -> tuple[str, ...]:
+    name = f"{entry.type.value}.{visible(entry.subtype)}" if entry.subtype else entry.collector
+    reason = f"{entry.code.value}: {entry.reason}" if entry.code else entry.reason
+    return (
+        f"  {'  ' if entry.subtype else ''}{name}",
+        style(entry.state.value, colour, fg=_COLOUR[entry.state]),
+        visible(reason),
+    )
+
+
+def aligned(rows: Iterable[tuple[str, ...]], header: tuple[str, ...] | None) -> Iterator[str]:
+    """Rows as columns two spaces apart. A very long cell pushes only its own row out of line."""
+    table = [header, *rows] if header else list(rows)
+    if not table:
+        return
+    widths = [
+        min(_WIDEST_KEY, max(len(click.unstyle(row[column])) for row in table)) for column in range(len(table[0]) - 1)
+    ]
+    for row in table:
+        cells = [cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(row, widths, strict=False)]
+        yield "  ".join([*cells, row[-1]]).rstrip()

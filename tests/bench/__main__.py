@@ -1,0 +1,39 @@
+"""`make bench`: measure, print a table, write build/bench.json."""
+
+import argparse
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench import snapshot
+from tests.bench.measure import Row
+
+TARGET = Path("build/bench.json")
+
+
+def table(rows: list[Row]) -> Table:
+    """The rows for a person."""
+    drawn = Table("benchmark", "median", "unit", "compared with", "ratio")
+    for column in (1, 4):
+        drawn.columns[column].justify = "right"
+    for row in rows:
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+        drawn.add_row(row.name, f"{row.median:,.1f}", row.unit, row.compared_with, ratio)
+    return drawn
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Run the benchmarks.")
+    parser.add_argument("--rounds", type=int, default=11, help="how often each command is run (median is taken)")
+    options = parser.parse_args()
+    rows = snapshot.rows(options.rounds)
+    TARGET.parent.mkdir(exist_ok=True)
+    TARGET.write_bytes(msgspec.json.format(msgspec.json.encode(rows)) + b"\n")
+    Console().print(table(rows))
+    print(f"written to {TARGET}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Overview, help, wrong use, interrupts: what holds for every command."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from cli import main as main_module
+from cli.main import cli, run
+from common.errors import Code, EidosError
+
+EIDOS = str(Path(sys.executable).with_name("eidos"))
+
+
+def eidos(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run the installed command with a bounded time."""
+    return subprocess.run([EIDOS, *arguments], capture_output=True, text=True, timeout=60, check=False, **options)  # type: ignore[call-overload,no-any-return]  # options are Popen's own
+
+
+def all_commands() -> list[str]:
+    return cli.list_commands(click.Context(cli))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], *([name, "--help"] for name in all_commands())])
+def test_help_exits_zero_and_shows_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 0
+    assert "Usage: eidos" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["snapshot", "diff", "explain", "completion"])
+def test_help_has_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([name, "--help"]) == 0
+    assert f"  eidos {name} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["snapsho"], "Did you mean 'snapshot'?"),
+        (["--nonsense"], "No such option"),
+        (["snapshot", "--outptu", "x"], "No such option"),
+        (["snapshot", "--format", "xml"], "'xml' is not one of"),
+        (["snapshot", "--timeout", "soon"], "soon"),
+        (["snapshot", "--timeout", "-1s"], "-1s"),
+        (["snapshot", "--collectors", "gpus"], "there is no collector 'gpus'"),
+        (["snapshot", "--max-nodes-per-entry", "-1"], "-1"),
+        (["snapshot", "--host-root", "/nonexistent"], "not a directory"),
+        (["diff", "only-one.yaml"], "Missing argument"),
+        (["diff", "-", "-"], "Only one of A and B"),
+        (["completion", "tcsh"], "'tcsh' is not one of"),
+        (["explain", "nothing.at.all"], "names no measurement type"),
+    ],
+)
+def test_wrong_use_is_one_clear_error_and_status_2(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    captured = capsys.readouterr()
+    assert sentence in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+
+
+def test_every_error_code_ends_the_program_with_its_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for code in Code:
+        error = EidosError(code, f"this is {code}", "Do that.")
+
+        def fail(*_: object, error: EidosError = error, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(cli, "main", fail)
+        assert run([]) == error.exit_status
+        assert f"Error: this is {code}. Do that." in capsys.readouterr().err
+
+
+def test_a_defect_is_one_sentence_unless_debugging(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(main_module.cli, "main", fail)
+    monkeypatch.delenv("EIDOS_DEBUG", raising=False)
+    assert run([]) == 70
+    error = capsys.readouterr().err
+    assert "internal error: ZeroDivisionError: oops" in error
+    assert "Traceback" not in error
+    monkeypatch.setenv("EIDOS_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        run([])
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = "import sys; from cli.main import run; run(['--help']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    heavy = {"yaml", "rich", "jinja2", "psutil", "asyncio", "kubernetes_asyncio", "pynvml", "pystemd", "msgspec"}
+    assert loaded & heavy == set()
+
+
+def test_version_agrees_with_the_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    plain = capsys.readouterr().out.split()[1]
+    assert run(["version"]) == 0
+    assert capsys.readouterr().out.split()[1] == plain
+    assert run(["version", "--format", "json"]) == 0
+    assert f'"version": "{plain}"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_that_knows_the_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert "_EIDOS_COMPLETE" in script
+    assert "eidos" in script
+
+
+def test_completion_completes_commands() -> None:
+    environment = {**os.environ, "_EIDOS_COMPLETE": "bash_complete", "COMP_WORDS": "eidos sna", "COMP_CWORD": "1"}
+    assert "plain,snapshot" in eidos(env=environment).stdout
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    child = subprocess.Popen([EIDOS, "snapshot"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stderr is not None
+    child.stdout.close()
+    error = child.stderr.read()
+    child.stderr.close()
+    child.wait(timeout=60)
+    assert b"Traceback" not in error
+    assert b"internal error" not in error
+
+
+def test_interrupt_ends_at_once_with_130(tmp_path: Path) -> None:
+    fifo = tmp_path / "in"
+    os.mkfifo(fifo)  # nobody writes to it: the command waits until it is interrupted
+    child = subprocess.Popen([EIDOS, "diff", "-", str(tmp_path / "b")], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stderr is not None
+    waiting = subprocess.run(
+        ["sh", "-c", f"until grep -q pipe /proc/{child.pid}/wchan 2>/dev/null || [ $((n+=1)) -gt 100 ]; do sleep 0.05; done"],
+        check=False,
+    )
+    assert waiting.returncode == 0
+    child.send_signal(signal.SIGINT)
+    _, error = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert b"interrupted" in error
