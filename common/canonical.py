@@ -8,6 +8,7 @@ upgrade of the schema never looks like a change.
 import hashlib
 import math
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -20,26 +21,57 @@ DIGEST_SIZE: Final = 32
 _encoder: Final = msgspec.msgpack.Encoder(order="deterministic")
 
 
+class Domain(StrEnum):
+    """What a digest is over. Digests of different domains never meet."""
+
+    SUBTYPE = "subtype"
+    SECTION = "section"
+    IDENTITY = "ident"
+    OUTCOME = "outcome"
+    GROUP = "group"
+
+
+def encode(value: object) -> bytes:
+    """Canonical bytes of any nesting of lists, string-keyed maps, bytes, scalars and msgspec structs."""
+    return _encoder.encode(value)
+
+
 def canonical_bytes(data: Mapping[str, Scalar]) -> bytes:
     """The bytes that stand for flat data. Raises ValueError on NaN and infinities, which equal nothing."""
-    for key, value in data.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{key} is {value}, which cannot be compared")
+    _refuse_incomparable(data)
     return _encoder.encode(data)
 
 
+def _refuse_incomparable(data: Mapping[str, Scalar]) -> None:
+    for key, value in data.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{key} is {value}, which cannot be compared")
+
+
+def subtype_content(kind: str, subtype: str, data: Mapping[str, Scalar]) -> bytes:
+    """The bytes a subtype's digest is over: (kind, subtype, data). `kind` is the measurement type."""
+    _refuse_incomparable(data)
+    return _encoder.encode((kind, subtype, data))
+
+
+def section_content(kind: str, subtypes: Mapping[str, bytes]) -> bytes:
+    """The bytes a section's digest is over: (kind, subtype name to subtype digest)."""
+    return _encoder.encode((kind, subtypes))
+
+
 def subtype_digest(kind: str, subtype: str, data: Mapping[str, Scalar], schema: int = SCHEMA) -> bytes:
-    """Digest of one subtype's data; `kind` is the measurement type. 32 bytes."""
-    return _digest(schema, "subtype", _encoder.encode((kind, subtype)) + canonical_bytes(data))
+    """Digest of one subtype's data. 32 bytes."""
+    return content_digest(Domain.SUBTYPE, subtype_content(kind, subtype, data), schema)
 
 
 def section_digest(kind: str, subtypes: Mapping[str, bytes], schema: int = SCHEMA) -> bytes:
     """Digest of a section over its subtypes' digests (name to 32 bytes), so one odd subtype costs one digest."""
-    return _digest(schema, "section", _encoder.encode((kind, dict(subtypes))))
+    return content_digest(Domain.SECTION, section_content(kind, subtypes), schema)
 
 
-def _digest(schema: int, over: str, content: bytes) -> bytes:
+def content_digest(over: Domain, content: bytes, schema: int = SCHEMA) -> bytes:
+    """Digest of canonical bytes in one domain. 32 bytes. Raises ValueError on an impossible schema version."""
     person = f"eidos{schema}/{over}".encode()
-    if len(person) > hashlib.blake2b.PERSON_SIZE:
+    if not 0 < schema < 1000 or len(person) > hashlib.blake2b.PERSON_SIZE:
         raise ValueError(f"schema version {schema} does not fit into the digest's domain")
     return hashlib.blake2b(content, digest_size=DIGEST_SIZE, person=person).digest()
