@@ -129,10 +129,11 @@ def snapshot(
 
 
 def _entries(answer: Answer) -> Iterable[CollectionEntry]:
-    """One line for the collector, then one for each of its subtypes that was not read."""
+    """One line for the collector and what it read, then one for each of its subtypes that was not read."""
     collector, collected = answer.collector, answer.collected
     code, reason = _why(collected.ending)
-    yield CollectionEntry(collector.name, collector.type, collected.state, code=code, reason=reason)
+    read = sorted(name for name, outcome in collected.subtypes.items() if isinstance(outcome, Ok))
+    yield CollectionEntry(collector.name, collector.type, collected.state, code=code, reason=reason, subtypes=read)
     for name, outcome in sorted(collected.subtypes.items()):
         if not isinstance(outcome, Ok):
             code, reason = _why(outcome)

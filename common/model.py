@@ -132,7 +132,11 @@ class Measurement(msgspec.Struct, frozen=True):
 
 
 class CollectionEntry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of `collection:`: how a collector ended, or one of its subtypes that did not end well."""
+    """One line of `collection:`: how a collector ended, or one of its subtypes that did not end well.
+
+    A collector's own line has no `subtype` but lists the `subtypes` it read, so that a reader can tell a subtype
+    that is gone from one that nobody looked for.
+    """
 
     collector: str
     type: MeasurementType
@@ -140,6 +144,7 @@ class CollectionEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     subtype: str = ""
     code: FailureCode | None = None
     reason: str = ""
+    subtypes: list[str] = []
 
 
 class Metadata(msgspec.Struct, frozen=True, rename={"source_node": "source-node"}):
@@ -170,14 +175,34 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, rename={"api_version":
 
 
 def in_order(measurements: Iterable[tuple[MeasurementType, Subtype]]) -> list[Measurement]:
-    """Group subtypes by type; types in their fixed order, subtypes and keys sorted. No empty measurement."""
+    """Group subtypes by type; types in their fixed order, subtypes and keys sorted. No empty measurement.
+
+    A subtype given more than once becomes one; where two of them disagree on a key, the later is kept beside the
+    earlier as `name#2`, so that nothing is lost.
+    """
     by_type: dict[MeasurementType, dict[str, Subtype]] = {kind: {} for kind in MeasurementType}
     for kind, subtype in measurements:
-        by_type[kind][subtype.subtype] = Subtype(
-            subtype.subtype, dict(sorted(subtype.data.items())), dict(sorted(subtype.context.items()))
-        )
+        _add(by_type[kind], subtype)
     return [
-        Measurement(kind, [subtypes[name] for name in sorted(subtypes)])
+        Measurement(kind, [_sorted(subtypes[name]) for name in sorted(subtypes)])
         for kind, subtypes in by_type.items()
         if subtypes
     ]
+
+
+def _add(subtypes: dict[str, Subtype], subtype: Subtype) -> None:
+    name, number = subtype.subtype, 1
+    while (there := subtypes.get(name)) is not None and not _agree(there.data, subtype.data):
+        number += 1
+        name = f"{subtype.subtype}#{number}"
+    data, context = (there.data, there.context) if there is not None else ({}, {})
+    subtypes[name] = Subtype(name, {**data, **subtype.data}, {**context, **subtype.context})
+
+
+def _agree(one: Mapping[str, Scalar], other: Mapping[str, Scalar]) -> bool:
+    """True and 1 are equal in Python, but not here."""
+    return all(one[key] == other[key] and type(one[key]) is type(other[key]) for key in one.keys() & other.keys())
+
+
+def _sorted(subtype: Subtype) -> Subtype:
+    return Subtype(subtype.subtype, dict(sorted(subtype.data.items())), dict(sorted(subtype.context.items())))
