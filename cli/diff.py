@@ -8,7 +8,7 @@ import click
 from cli.text import aligned, colour_wanted, style, visible
 
 if TYPE_CHECKING:
-    from common.diff import Change, Diff
+    from common.diff import Change, Diff, Incomparable
 
 EXAMPLES = """\
 \b
@@ -57,11 +57,12 @@ def command(
     """
     from common.diff import diff
     from common.formats import load_snapshot
-    from common.refs import parse_ref, read, write
+    from common.refs import check_writable, parse_ref, read, write
 
     if before == after == "-":
         raise click.UsageError("Only one of A and B can be standard input.")
     target = parse_ref(output)
+    check_writable(target)
     documents = [load_snapshot(read(parse_ref(ref)), ref) for ref in (before, after)]
     result = diff(documents[0], documents[1], ignore)
     write(target, _render(result, output_format, colour_wanted() and output in ("-", "stdout")))
@@ -75,3 +76,49 @@ def _render(result: "Diff", output_format: str, colour: bool) -> bytes:
     from common.formats import Format, dump_plain
 
     return dump_plain(result, Format(output_format))
+
+
+def _lines(result: "Diff", colour: bool) -> Iterator[str]:
+    """Changes under a heading per subtype, then what could not be compared, then a summary."""
+    names = (visible(result.before.source_node), visible(result.after.source_node))
+    times = (visible(result.before.timestamp), visible(result.after.timestamp))
+    who = names[0] if result.same_node else f"{names[0]} and {names[1]}"
+    yield style(f"Diff of {who}", colour, bold=True) + f"  {times[0]} → {times[1]}"
+    heading = ""
+    block: list[tuple[str, ...]] = []
+    for change in result.changes:
+        if heading != (heading := f"{change.type.value}.{visible(change.subtype)}"):
+            yield from aligned(block, header=None)
+            block = []
+            yield ""
+            yield style(heading, colour, fg="cyan", bold=True)
+        block.append(_row(change, colour))
+    yield from aligned(block, header=None)
+    if result.incomparable:
+        yield ""
+        yield style("Not compared", colour, fg="yellow", bold=True)
+        rows = ((f"  {_what(entry)}", entry.side, visible(entry.reason)) for entry in result.incomparable)
+        yield from aligned(rows, header=None)
+    yield ""
+    yield _summary(result, colour)
+
+
+def _row(change: "Change", colour: bool) -> tuple[str, ...]:
+    sign, fg = _SIGN[change.change.value]
+    old, new = (None if value is None else visible(value) or '""' for value in (change.old, change.new))
+    values = f"{old} → {new}" if old is not None and new is not None else (new if old is None else old) or ""
+    return (f"  {style(sign, colour, fg=fg)} {visible(change.key)}", values)
+
+
+def _what(entry: "Incomparable") -> str:
+    return f"{entry.type.value}.{visible(entry.subtype)}" if entry.subtype else visible(entry.collector)
+
+
+def _summary(result: "Diff", colour: bool) -> str:
+    counts = {kind: sum(change.change.value == kind for change in result.changes) for kind in _SIGN}
+    compared = f"{result.compared:,} facts compared" + (f", {result.ignored:,} ignored" if result.ignored else "")
+    if not result.changes:
+        verdict = "No drift" if not result.incomparable else "No drift in what could be compared"
+        return f"{style(verdict, colour, fg='green', bold=True)}: {compared}."
+    parts = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    return f"{style('Drift', colour, fg='red', bold=True)}: {parts}; {compared}."

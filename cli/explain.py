@@ -42,7 +42,9 @@ def parse_key(text: str) -> tuple[MeasurementType, str, str]:
 
 @click.command("explain", epilog=EXAMPLES)
 @click.argument("key", metavar="KEY")
-@click.option("-t", "--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "-t", "--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
 def command(key: str, output_format: str) -> None:
     """Say what KEY is, where it is read and how it behaves.
 

@@ -58,9 +58,9 @@ class LazyGroup(click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             near = _nearest(args[0])
-            if near:
-                error.message = f"{error.message.rstrip('.')}. Did you mean {near!r}?"
-            raise
+            if not near:
+                raise
+            raise click.UsageError(f"No such command {args[0]!r}. Did you mean {near!r}?", ctx) from error
 
 
 def _nearest(word: str) -> str | None:

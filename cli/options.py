@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """A time such as 30s, 5m, 1h30m or plain seconds; seconds as a float for the program."""
 
     name = "duration"

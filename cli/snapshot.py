@@ -77,11 +77,12 @@ def command(
     # Refused before anything is collected: a wrong reference or template must not cost the wait.
     from agent.collectors.base import DEFAULT_UNITS, Options
     from agent.oneshot import Request, find_host
-    from common.refs import parse_ref, write
+    from common.refs import check_writable, parse_ref, write
 
     if template is not None and output_format is not None:
         raise click.UsageError("--template and --format exclude each other.")
     ref = parse_ref(output)
+    check_writable(ref)
     renderer = _renderer(template, output_format or _format_of(output), on_terminal=output in ("-", "stdout"))
     request = Request(
         collectors=split_commas(collectors),

@@ -11,7 +11,11 @@ EIDOS = str(Path(sys.executable).with_name("eidos"))
 
 def eidos(*arguments: str) -> str:
     """Run eidos, showing the command; returns its standard output and ends the demo when it fails."""
-    print(f"\n\033[1m$ eidos {' '.join(arguments)}\033[0m" if sys.stdout.isatty() else f"\n$ eidos {' '.join(arguments)}")
+    print(
+        f"\n\033[1m$ eidos {' '.join(arguments)}\033[0m"
+        if sys.stdout.isatty()
+        else f"\n$ eidos {' '.join(arguments)}"
+    )
     started = time.monotonic()
     done = subprocess.run([EIDOS, *arguments], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
@@ -40,7 +44,8 @@ def main() -> None:
 
     print(eidos("diff", str(first), str(second), "--fail-on-drift"))
     lines = [
-        pair for pair in zip(first.read_text().splitlines(), second.read_text().splitlines(), strict=True)
+        pair
+        for pair in zip(first.read_text().splitlines(), second.read_text().splitlines(), strict=True)
         if pair[0] != pair[1]
     ]
     others = [pair for pair in lines if "timestamp:" not in pair[0]]
