@@ -132,7 +132,7 @@ def _entries(answer: Answer) -> Iterable[CollectionEntry]:
     """One line for the collector and what it read, then one for each of its subtypes that was not read."""
     collector, collected = answer.collector, answer.collected
     code, reason = _why(collected.ending)
-    read = sorted(name for name, outcome in collected.subtypes.items() if isinstance(outcome, Ok))
+    read = tuple(sorted(name for name, outcome in collected.subtypes.items() if isinstance(outcome, Ok)))
     yield CollectionEntry(collector.name, collector.type, collected.state, code=code, reason=reason, subtypes=read)
     for name, outcome in sorted(collected.subtypes.items()):
         if not isinstance(outcome, Ok):

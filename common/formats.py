@@ -73,7 +73,7 @@ def _writable(value: Any) -> Any:
         return value if value.isascii() else value.encode("utf-8", "replace").decode()
     if isinstance(value, dict):
         return {_writable(key): _writable(inner) for key, inner in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_writable(inner) for inner in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 

@@ -144,7 +144,7 @@ class CollectionEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     subtype: str = ""
     code: FailureCode | None = None
     reason: str = ""
-    subtypes: list[str] = []
+    subtypes: tuple[str, ...] = ()
 
 
 class Metadata(msgspec.Struct, frozen=True, rename={"source_node": "source-node"}):

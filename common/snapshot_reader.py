@@ -136,13 +136,13 @@ class _Reader:
                 self._fail(f"{place}[{index}] is {_what(item)}, not a mapping", item, value)
             yield f"{place}[{index}]", item
 
-    def _texts(self, entry: dict[str, object], key: str, place: str) -> list[str]:
+    def _texts(self, entry: dict[str, object], key: str, place: str) -> tuple[str, ...]:
         value = entry.get(key)
         if value is None:
-            return []
+            return ()
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             self._fail(f"{place}.{key} is not a list of texts", value, entry)
-        return value
+        return tuple(value)
 
     def _name(self, entry: dict[str, object], key: str, place: str) -> str:
         name = _text(entry.get(key))
