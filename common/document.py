@@ -150,17 +150,18 @@ def _refuse_constant(text: str) -> NoReturn:
 def _check_json(root: object, escapes: bool) -> None:
     """The limits YAML has while it is read. Escapes can smuggle in half a surrogate pair, which is no character."""
     level: list[object] = [root]
-    values = 0
-    for _ in range(MOST_LEVELS + 1):
+    values = depth = 0
+    while level:
         values += len(level)
         if values > MOST_VALUES:
             raise _DocumentError("holds too many values", code=Code.INPUT_TOO_LARGE)
         if escapes and any(isinstance(item, str) and not _is_unicode(item) for item in level):
             raise _DocumentError("holds a \\u escape that is no character")
-        level = [inner for item in level if isinstance(item, dict | list) for inner in _inside(item)]
-        if not level:
-            return
-    raise _DocumentError(f"is nested deeper than {MOST_LEVELS} levels")
+        containers = [item for item in level if isinstance(item, dict | list)]
+        depth += 1
+        if containers and depth > MOST_LEVELS:
+            raise _DocumentError(f"is nested deeper than {MOST_LEVELS} levels")
+        level = [inner for container in containers for inner in _inside(container)]
 
 
 def _inside(container: dict[str, object] | list[object]) -> Iterator[object]:
@@ -239,7 +240,7 @@ class _Builder:
 
     def _scalar(self, event: Any) -> None:
         self._check(event)
-        plain = event.implicit[0] or event.tag in _PLAIN_TAGS
+        plain = event.tag in _PLAIN_TAGS or (event.tag is None and event.implicit[0])
         if event.tag is not None and event.tag not in _PLAIN_TAGS and event.tag not in _TEXT_TAGS:
             raise _DocumentError(f"has the tag {_shown(event.tag)}, which is not read", _line(event))
         if not self._awaits_key():

@@ -60,7 +60,7 @@ class _Reader:
             hint = (
                 "Its snapshot, if it has one, is the text under data, snapshot.yaml." if kind == "ConfigMap" else ""
             )
-            raise InputError(Code.INPUT_WRONG_KIND, f"{self._source} is a {_text(kind)}, not a {_KIND}", hint)
+            raise InputError(Code.INPUT_WRONG_KIND, f"{self._source} is of kind {_text(kind)}, not {_KIND}", hint)
         if version not in READABLE_API_VERSIONS:
             stated = f"has apiVersion {_text(version)}" if version is not None else "has no apiVersion"
             raise InputError(
