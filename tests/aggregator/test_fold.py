@@ -1,0 +1,186 @@
+"""Folding: exact, deterministic, per distinct content."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import UNSET
+
+from aggregator.document import fleet_snapshot
+from aggregator.fold import NodeFacts, fold
+from aggregator.ledger import Entry
+from aggregator.names import NodeNames, unfold_names
+from aggregator.unfold import Facts, unfold
+from common.canonical import encode
+from common.fleet import FleetMetadata, FleetSnapshot, FoldedSubtype, NodeState
+from common.model import CollectionEntry, MeasurementType, Scalar, Snapshot, State, Subtype, in_order
+from common.stability import Rules, Stability, parse_rules
+from tests.common.test_section import keys, scalars, snapshot_of
+from tests.fleet.contents import MemoryContents, facts_of
+from tests.fleet.profiles import PROFILES, snapshot
+
+RULES = Rules(
+    parse_rules('[[rule]]\nclass = "identity"\nsubtype = "*"\nwhy = "test"\nkeys = ["serial", "uuid*", "own-*"]\n')
+)
+METADATA = FleetMetadata("1", "run", "2026-01-01T00:00:00Z")
+
+names = st.sampled_from(["n1", "n2", "n03", "gpu-1.example", "gpu-2.example", "login", "n10", "a"])
+subtypes = st.builds(
+    Subtype, st.sampled_from(["release", "a.b", "", "${node}"]), st.dictionaries(keys, scalars, max_size=4)
+)
+measured = st.lists(st.tuples(st.sampled_from(MeasurementType), subtypes), max_size=4).map(in_order)
+# Few distinct contents over several nodes, so that groups, majorities and missing keys all come up.
+fleets = st.lists(measured, min_size=1, max_size=4).flatmap(
+    lambda contents: st.dictionaries(names, st.sampled_from(contents), max_size=8)
+)
+
+
+def document_of(nodes: dict[str, NodeFacts], contents: MemoryContents) -> FleetSnapshot:
+    entries = [Entry(node, NodeState.OK, fresh=True) for node in sorted(nodes)]
+    return fleet_snapshot(METADATA, entries, nodes, contents, NodeNames(nodes))
+
+
+def stable_facts(snapshot: Snapshot, rules: Rules) -> Facts:
+    """What unfolding must give back, straight from the snapshot."""
+    facts: Facts = {}
+    for measurement in snapshot.measurements:
+        for subtype in measurement.subtypes:
+            stable = rules.select(measurement.type.value, subtype.subtype, subtype.data, {Stability.STABLE})
+            if stable or not subtype.data:
+                facts[measurement.type, subtype.subtype] = stable
+    return facts
+
+
+def plain(facts: dict[str, Facts]) -> bytes:
+    """For comparing: to Python 1, 1.0 and true are equal, to a reader they are not."""
+    return encode(
+        {node: {f"{kind}\0{subtype}": data for (kind, subtype), data in mine.items()} for node, mine in facts.items()}
+    )
+
+
+@settings(max_examples=300)
+@given(fleets)
+def test_unfolding_gives_back_every_nodes_stable_facts(fleet: dict[str, list[object]]) -> None:
+    snapshots = {node: snapshot_of(node, measurements) for node, measurements in fleet.items()}  # type: ignore[arg-type]  # flatmap loses the type
+    nodes, contents = facts_of(snapshots.values(), RULES)
+    unfolded = unfold(document_of(nodes, contents))
+    assert plain(unfolded) == plain({node: stable_facts(snapshots[node], RULES) for node in sorted(snapshots)})
+
+
+@given(fleets, st.randoms())
+def test_the_document_does_not_depend_on_the_order_of_nodes(fleet: dict[str, list[object]], random: object) -> None:
+    snapshots = [snapshot_of(node, measurements) for node, measurements in fleet.items()]  # type: ignore[arg-type]  # as above
+    first = document_of(*facts_of(snapshots, RULES))
+    random.shuffle(snapshots)  # type: ignore[attr-defined]  # st.randoms() gives a random.Random
+    assert encode(document_of(*facts_of(snapshots, RULES))) == encode(first)
+
+
+def fleet_of(count: int) -> list[Snapshot]:
+    return [snapshot(PROFILES[n % 5], f"gpu-{n:04}") for n in range(count)]
+
+
+def subtype_of(document: FleetSnapshot, kind: str, name: str) -> FoldedSubtype:
+    (found,) = [
+        subtype
+        for measurement in document.measurements
+        if measurement.type == kind
+        for subtype in measurement.subtypes
+        if subtype.subtype == name
+    ]
+    return found
+
+
+def test_profiles_become_groups_whatever_is_the_nodes_own() -> None:
+    document = document_of(*facts_of(fleet_of(100)))
+    assert [group.count for group in document.groups] == [20] * 5
+    assert document.summary.scattered == 0
+    assert len({group.id for group in document.groups}) == 5
+
+
+def test_one_odd_value_is_a_minority_and_an_outlier_described_against_its_like() -> None:
+    fleet = fleet_of(100)
+    fleet[7] = snapshot(PROFILES[2], "gpu-0007", {("OS", "sysctl", "/proc/sys/vm/swappiness"): "10"})
+    document = document_of(*facts_of(fleet))
+    (swappiness,) = [
+        differing
+        for differing in subtype_of(document, "OS", "sysctl").differs
+        if differing.key == "/proc/sys/vm/swappiness"
+    ]
+    most, rarer = swappiness.values
+    assert (most.value, most.count, most.groups) == ("60", 99, "")
+    assert (rarer.value, rarer.count) == ("10", 1)
+    (outlier,) = document.outliers
+    assert (outlier.nodes, outlier.count) == ("gpu-0007", 1)
+    assert "gpu-0012" in unfold_names(document.groups[outlier.like].nodes), (
+        "compared with its own profile, not with the largest"
+    )
+    (fact,) = outlier.facts
+    assert (fact.key, fact.value, fact.expected) == ("/proc/sys/vm/swappiness", "10", "60")
+
+
+def test_a_missing_key_is_a_value_and_a_missing_subtype_is_one_difference() -> None:
+    fleet = fleet_of(50)
+    fleet[0] = snapshot(PROFILES[0], "gpu-0000", {("OS", "kmod", "module_0_1"): None})
+    lost = snapshot(PROFILES[1], "gpu-0001")
+    fleet[1] = Snapshot(
+        metadata=lost.metadata,
+        collection=lost.collection,
+        measurements=[m for m in lost.measurements if m.type is not MeasurementType.SYSTEMD],
+    )
+    document = document_of(*facts_of(fleet))
+    facts = {outlier.nodes: outlier.facts for outlier in document.outliers}
+    (missing,) = facts["gpu-0000"]
+    assert (missing.key, missing.value, missing.expected) == ("module_0_1", UNSET, True)
+    assert [(f.subtype, f.key, f.value, f.expected) for f in facts["gpu-0001"]] == [
+        ("containerd.service", UNSET, False, True),
+        ("kubelet.service", UNSET, False, True),
+    ]
+
+
+def test_nodes_whose_collectors_ended_differently_are_apart() -> None:
+    fleet = fleet_of(10)
+    failed = fleet[0].collection[0]
+    fleet[0] = Snapshot(
+        metadata=fleet[0].metadata,
+        collection=[
+            CollectionEntry(failed.collector, failed.type, State.FAILED, reason="broken"),
+            *fleet[0].collection[1:],
+        ],
+        measurements=fleet[0].measurements,
+    )
+    document = document_of(*facts_of(fleet))
+    assert len(document.groups) == 6
+    (entry,) = [entry for entry in document.collection if entry.state is State.FAILED]
+    assert entry.count == 1
+    assert document.groups[int(entry.groups)].nodes == "gpu-0000"
+
+
+def test_work_is_per_distinct_content_and_not_per_node() -> None:
+    nodes, contents = facts_of(fleet_of(50))
+    document_of(nodes, contents)
+    few = contents.reads
+    nodes, contents = facts_of(fleet_of(1000))
+    document_of(nodes, contents)
+    assert contents.reads == few
+
+
+def test_a_key_with_a_value_for_nearly_every_node_is_set_aside_and_groups_survive() -> None:
+    def scattered(node: str, n: int) -> dict[tuple[str, str, str], Scalar | None]:
+        return {("OS", "network", "eth0.mac"): f"02:00:00:00:{n // 256:02x}:{n % 256:02x}"}
+
+    fleet = [snapshot(PROFILES[n % 5], f"gpu-{n:04}", scattered(f"gpu-{n:04}", n)) for n in range(600)]
+    nodes, contents = facts_of(fleet)
+    document = document_of(nodes, contents)
+    assert len(document.groups) == 5
+    assert subtype_of(document, "OS", "network").scattered == ["eth0.mac"]
+    exact = fold(nodes, contents, NodeNames(nodes), most_values=None)
+    assert len(exact.groups) == 600
+
+
+def test_values_that_python_takes_for_equal_are_kept_apart() -> None:
+    values: list[Scalar] = [1, 1.0, True, "1", 0.0, -0.0, False]
+    snapshots = [
+        snapshot_of(f"n{n}", in_order([(MeasurementType.OS, Subtype("x", {"k": value}))]))
+        for n, value in enumerate(values)
+    ]
+    document = document_of(*facts_of(snapshots, RULES))
+    (differing,) = subtype_of(document, "OS", "x").differs
+    assert sorted(repr(value.value) for value in differing.values) == sorted(map(repr, values))
