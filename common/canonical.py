@@ -75,3 +75,11 @@ def content_digest(over: Domain, content: bytes, schema: int = SCHEMA) -> bytes:
     if not 0 < schema < 1000 or len(person) > hashlib.blake2b.PERSON_SIZE:
         raise ValueError(f"schema version {schema} does not fit into the digest's domain")
     return hashlib.blake2b(content, digest_size=DIGEST_SIZE, person=person).digest()
+
+
+def file_digest(content: bytes) -> str:
+    """What stands in a fact for a configuration file's content, in hexadecimal.
+
+    Not keyed by schema version: the fact of an unchanged file must stay the same across an upgrade.
+    """
+    return hashlib.blake2b(content, digest_size=DIGEST_SIZE, person=b"eidos/file").hexdigest()
