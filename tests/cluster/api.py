@@ -1,0 +1,100 @@
+"""A few plain requests to the API server, for waiting and for making objects by the thousand."""
+
+import json
+import ssl
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException, HTTPSConnection
+from typing import Any
+
+from tests.cluster.pki import Pair
+
+Document = dict[str, Any]
+
+
+class ApiError(RuntimeError):
+    """The API server answered with an error status."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"HTTP {status}: {text[:500]}")
+        self.status = status
+
+
+class Api:
+    """Requests as one user, over one kept connection per thread."""
+
+    def __init__(self, port: int, authority: Pair, user: Pair) -> None:
+        self.port = port
+        self._tls = ssl.create_default_context(cafile=str(authority.certificate))
+        self._tls.load_cert_chain(user.certificate, user.key)
+        self._local = threading.local()
+
+    def _connection(self) -> HTTPSConnection:
+        kept: HTTPSConnection | None = getattr(self._local, "connection", None)
+        if kept is None:
+            kept = HTTPSConnection("127.0.0.1", self.port, context=self._tls, timeout=30)
+            self._local.connection = kept
+        return kept
+
+    def close(self) -> None:
+        """Closes this thread's connection."""
+        kept: HTTPSConnection | None = getattr(self._local, "connection", None)
+        if kept is not None:
+            kept.close()
+            self._local.connection = None
+
+    def text(self, method: str, path: str, body: Document | None = None, kind: str = "application/json") -> str:
+        """Raises ApiError for an error status, OSError or HTTPException when there is no answer."""
+        connection = self._connection()
+        try:
+            connection.request(
+                method,
+                path,
+                None if body is None else json.dumps(body),
+                {"Content-Type": kind, "Accept": "application/json"},
+            )
+            response = connection.getresponse()
+            answer = response.read().decode()
+        except (OSError, HTTPException):
+            self.close()
+            raise
+        if response.status >= 400:
+            raise ApiError(response.status, answer)
+        return answer
+
+    def get(self, path: str) -> Document:
+        document: Document = json.loads(self.text("GET", path))
+        return document
+
+    def create_all(self, path: str, bodies: Iterable[Document], connections: int = 8) -> None:
+        """Creates every object below `path`, several at a time."""
+
+        def create(body: Document) -> None:
+            self.text("POST", path, body)
+
+        with ThreadPoolExecutor(connections) as pool:
+            for _ in pool.map(create, bodies):
+                pass
+            # One more turn of each thread, to close what it kept.
+            barrier = threading.Barrier(connections)
+
+            def finish(_: int) -> None:
+                barrier.wait()
+                self.close()
+
+            list(pool.map(finish, range(connections)))
+
+    def wait_ready(self, timeout: float) -> None:
+        """Waits until `/readyz` says ok; raises TimeoutError with what it said last."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self.text("GET", "/readyz")
+            except (OSError, HTTPException, ApiError) as trouble:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"kube-apiserver is not ready after {timeout:.0f} s: {trouble}") from trouble
+                time.sleep(0.05)
+            else:
+                return

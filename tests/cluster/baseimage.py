@@ -1,0 +1,95 @@
+"""Builds images from Dockerfiles with buildah, without a container engine and without a registry.
+
+Public base images cannot be pulled where the tests run, so each Dockerfile takes `ARG BASE`, and the tests give it a
+Debian made by debootstrap that stands in for debian:bookworm-slim.
+"""
+
+import os
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.cluster.debian import base_root, build_debian
+from tests.cluster.paths import cache_root
+from tests.cluster.progress import step
+from tests.cluster.requirements import check_machine, install_packages
+
+_ONE_DAY = 24 * 3600
+
+
+def _buildah(*arguments: str, timeout: float = 1800) -> str:
+    store = cache_root() / "buildah"
+    argv = [
+        "buildah",
+        f"--root={store / 'storage'}",
+        f"--runroot={store / 'run'}",
+        "--storage-driver=overlay",
+        *arguments,
+    ]
+    environment = {**os.environ, "BUILDAH_ISOLATION": "chroot"}
+    done = subprocess.run(
+        argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"buildah {arguments[0]} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+    return done.stdout.strip()
+
+
+def _exists(image: str) -> bool:
+    return bool(_buildah("images", "--quiet", "--filter", f"reference={image}"))
+
+
+def base_image() -> str:
+    """The image that stands in for debian:bookworm-slim, made once; its name, for `--build-arg BASE=`."""
+    check_machine()
+    install_packages(to_build=True)
+    build_debian()
+    image = f"localhost/eidos-{base_root().name}:bookworm"
+    if not _exists(image):
+        with step(f"making {image}"):
+            container = _buildah("from", "scratch")
+            _buildah("add", "--quiet", container, str(base_root()), "/")
+            _buildah("config", "--cmd", "/bin/bash", container)
+            _buildah("commit", "--quiet", "--timestamp=0", "--rm", container, image)
+    return image
+
+
+def build_image(dockerfile: Path, tag: str, context: Path, args: Mapping[str, str] | None = None) -> Path:
+    """Builds `dockerfile` in `context` as `tag` and returns a docker archive of it, for `Cluster.load_image`.
+
+    `BASE` is given unless `args` has it. Steps that did not change are taken from buildah's store; the machine's
+    certificate authorities are mounted into the steps, so that they can reach package registries as it can.
+    """
+    build_args = {"BASE": base_image(), **(args or {})}
+    given = [f"--build-arg={name}={value}" for name, value in build_args.items()]
+    with step(f"building {tag} from {dockerfile.name}"):
+        built = _buildah(
+            "bud",
+            "--layers",
+            "--quiet",
+            "--timestamp=0",
+            "--pull-never",
+            "--volume=/etc/ssl/certs:/etc/ssl/certs:ro",
+            *given,
+            f"--file={dockerfile}",
+            f"--tag={tag}",
+            str(context),
+        )
+    return _archive(tag, built.splitlines()[-1])
+
+
+def _archive(tag: str, image_id: str) -> Path:
+    """Writes the image once; archives of what the tag meant before are removed after a day."""
+    folder = cache_root() / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = tag.replace("/", "_").replace(":", "_")
+    target = folder / f"{stem}-{image_id[:12]}.tar"
+    if not target.exists():
+        unfinished = folder / f".{target.name}.{os.getpid()}"
+        _buildah("push", "--quiet", image_id, f"docker-archive:{unfinished}:{tag}")
+        unfinished.rename(target)
+    for old in folder.glob(f"{stem}-*.tar"):
+        if old != target and time.time() - old.stat().st_mtime > _ONE_DAY:
+            old.unlink(missing_ok=True)
+    return target

@@ -1,0 +1,36 @@
+"""One build at a time, and lines on stderr that say what takes so long."""
+
+import fcntl
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.cluster.paths import cache_root
+
+
+def say(text: str) -> None:
+    print(f"cluster: {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def step(what: str) -> Iterator[None]:
+    """Says that `what` begins, and how long it took."""
+    say(f"{what} ...")
+    begun = time.monotonic()
+    yield
+    say(f"{what}: {time.monotonic() - begun:.0f} s")
+
+
+@contextmanager
+def build_lock() -> Iterator[None]:
+    """Held while anything is built, by one process of the machine at a time."""
+    root = cache_root()
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "build.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another process is building; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
