@@ -31,7 +31,10 @@ class Row(msgspec.Struct):
 def run_cost(command: Sequence[str]) -> Cost:
     """Run a command to its end, its output thrown away. Raises CalledProcessError when it fails."""
     started = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    quiet = subprocess.DEVNULL
+    # Byte code is kept, as in an installation; some build machines switch that off.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    child = subprocess.Popen(command, stdout=quiet, stderr=quiet, stdin=quiet, env=environment)
     _, status, usage = os.wait4(child.pid, 0)
     wall = time.perf_counter() - started
     child.returncode = os.waitstatus_to_exitcode(status)
@@ -43,6 +46,8 @@ def run_cost(command: Sequence[str]) -> Cost:
 def interleaved(commands: dict[str, Callable[[], Cost]], rounds: int) -> dict[str, Cost]:
     """Medians per command, the commands taking turns so that the machine's moods meet all of them alike."""
     costs: dict[str, list[Cost]] = {name: [] for name in commands}
+    for warm in commands.values():
+        warm()
     for _ in range(rounds):
         for name, measure in commands.items():
             costs[name].append(measure())
