@@ -13,7 +13,7 @@ from typing import Final
 from common.errors import UsageError
 
 _MOST_INDEXES: Final = 1_000_000
-_MOST_NAMES: Final = 1_000_000
+_MOST_NAMES: Final = 100_000
 _LONGEST_NAME: Final = 253  # a DNS-1123 subdomain, which the name of a node is
 _LONGEST_NUMBER: Final = 15  # longer ones are dates or serial numbers, not counted through
 
@@ -93,7 +93,9 @@ def unfold_names(text: str) -> list[str]:
     """
     names: set[str] = set()
     for token in _tokens(text):
-        names.update(_unfold_token(token, _MOST_NAMES - len(names)))
+        names.update(_unfold_token(token))
+        if len(names) > _MOST_NAMES:
+            raise _too_many(text)
     return sorted(names)
 
 
@@ -111,7 +113,7 @@ def _tokens(text: str) -> Iterator[str]:
             raise UsageError(f"the node set {_shown(text)} ends in a comma")
 
 
-def _unfold_token(token: str, most: int) -> list[str]:
+def _unfold_token(token: str) -> list[str]:
     if _NAME.fullmatch(token):
         return [token]
     pieces = [(match[1], match[2]) for match in _PIECE.finditer(token)]
@@ -119,8 +121,8 @@ def _unfold_token(token: str, most: int) -> list[str]:
     if not token or whole != token:
         raise UsageError(f"{_shown(token)} is not a node name or a node set such as gpu-[001-512]")
     counts = [_count(ranges, token) for ranges, _ in pieces if ranges is not None]
-    if prod(counts) > most:
-        raise UsageError(f"the node set {_shown(token)} holds more than {_MOST_NAMES} names")
+    if prod(counts) > _MOST_NAMES:
+        raise _too_many(token)
     from ClusterShell.RangeSet import RangeSet
 
     choices = [list(RangeSet(ranges).striter()) if ranges is not None else [literal] for ranges, literal in pieces]
@@ -143,6 +145,10 @@ def _count(ranges: str, token: str) -> int:
             raise UsageError(f"the range {_shown(part)} in {_shown(token)} runs backwards or mixes zero padding")
         total += int(last) - int(first) + 1
     return total
+
+
+def _too_many(text: str) -> UsageError:
+    return UsageError(f"the node set {_shown(text)} holds more than {_MOST_NAMES} names")
 
 
 def _shown(text: str) -> str:

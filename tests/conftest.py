@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The machine may be busy: how long an example takes says nothing about whether it is right.
+settings.register_profile("eidos", deadline=None)
+settings.load_profile("eidos")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
