@@ -82,8 +82,9 @@ def parse_keys(text: str, name: str) -> list[Entry]:
         document: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(Code.INPUT_MALFORMED, f"{name} is not TOML: {error}") from error
+    listed = document.get("key", [])
     entries: list[Entry] = []
-    for number, entry in enumerate(document.get("key", []), start=1):
+    for number, entry in enumerate(listed if isinstance(listed, list) else [listed], start=1):
         texts = entry if isinstance(entry, dict) else {}
         match, what, source = (texts.get(name) for name in ("match", "what", "source"))
         patterns: list[Any] = match if isinstance(match, list) else [match]

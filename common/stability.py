@@ -111,13 +111,17 @@ def parse_rules(text: str) -> list[Rule]:
         document: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(Code.INPUT_MALFORMED, f"the stability rules are not TOML: {error}") from error
-    return [_parse_rule(number, entry) for number, entry in enumerate(document.get("rule", []), start=1)]
+    rules = document.get("rule", [])
+    if not isinstance(rules, list):
+        raise InputError(Code.INPUT_MALFORMED, "the stability rules are not a list of [[rule]]")
+    return [_parse_rule(number, entry) for number, entry in enumerate(rules, start=1)]
 
 
 def _parse_rule(number: int, entry: Any) -> Rule:
     try:
-        rule = Rule(Stability(entry["class"]), entry["subtype"], list(entry["keys"]), entry["why"])
-        if all(isinstance(text, str) and text for text in (rule.subtype, rule.why, *rule.keys)) and rule.keys:
+        rule = Rule(Stability(entry["class"]), entry["subtype"], entry["keys"], entry["why"])
+        texts = (rule.subtype, rule.why, *rule.keys)
+        if isinstance(rule.keys, list) and rule.keys and all(isinstance(text, str) and text for text in texts):
             return rule
     except (KeyError, TypeError, ValueError):
         pass
