@@ -1,0 +1,33 @@
+"""An API server for each test, and a client that does not wait between attempts."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from common.kube.client import Kube, Retry
+from common.kube.credentials import Credential, FixedCredentials, bearer
+from common.kube.target import Target
+from tests.fakes.apiserver import FakeApiServer
+
+AT_ONCE = Retry(attempts=4, seconds=30, first=0.0001, longest=0.001)
+
+Connect = Callable[..., Kube]
+
+
+@pytest.fixture
+def api() -> Iterator[FakeApiServer]:
+    with FakeApiServer() as server:
+        yield server
+
+
+@pytest.fixture
+def connect(api: FakeApiServer) -> Connect:
+    """A client of `api`; `seconds` is its deadline."""
+
+    def make(token: str = "", seconds: float | None = None, retry: Retry = AT_ONCE) -> Kube:
+        credential = Credential(bearer(token)) if token else Credential()
+        target = Target(server=api.url, credentials=FixedCredentials(credential))
+        return Kube(target, deadline=None if seconds is None else time.monotonic() + seconds, retry=retry)
+
+    return make
