@@ -1,0 +1,158 @@
+"""Tokens: whose they are, and everything that makes one open nothing."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from aggregator.auth import AgentIdentity, Authenticator, TokenRefusedError, TokenUser
+from aggregator.signer import LOCAL_ISSUER, LOCAL_SERVICE_ACCOUNT, LocalSigner
+
+SIGNER = LocalSigner()
+
+
+class Reviewer:
+    """A TokenReview that always says the same."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def review(self, token: str) -> AgentIdentity:
+        self.asked += 1
+        return AgentIdentity("reviewed", "pod", 0.0, 1.0)
+
+
+def authenticator(**changes: Any) -> Authenticator:
+    options: dict[str, Any] = {"keys": SIGNER, "issuer": LOCAL_ISSUER, "service_account": LOCAL_SERVICE_ACCOUNT}
+    return Authenticator(**{**options, **changes})
+
+
+async def test_the_node_is_the_one_in_the_claim() -> None:
+    token = SIGNER.token("gpu-001", pod="uid-1", now=time.time() - 5, seconds=60)
+    identity = await authenticator().identify(token)
+    assert (identity.node, identity.pod) == ("gpu-001", "uid-1")
+    assert identity.expires_at - identity.issued_at == 60
+
+
+@pytest.mark.parametrize(
+    ("token", "why"),
+    [
+        ("", "no token"),
+        ("x" * 20_000, "too long"),
+        ("not.a.token", "no JSON Web Token"),
+        (SIGNER.token("n", now=time.time() - 7200), "has expired"),
+        (SIGNER.token("n", now=time.time() + 7200), "not valid yet"),
+        (SIGNER.token("n", audience="kube-apiserver"), "another audience"),
+        (SIGNER.token("n", claims={"iss": "https://elsewhere"}), "another issuer"),
+        (SIGNER.token("n", claims={"sub": "system:serviceaccount:default:default"}), "another service account"),
+        (LocalSigner().token("n"), "unknown key"),
+        (SIGNER.token("../etc"), "cannot be one"),
+        (SIGNER.token("n", claims={"exp": "soon"}), "malformed|not numbers"),
+        (SIGNER.token("n", claims={"kubernetes.io": {"pod": {"uid": "p"}}}), "bound to no node"),
+        (SIGNER.token("n", claims={"kubernetes.io": "n"}), "bound to no node"),
+        (
+            SIGNER.token("n", claims={"kubernetes.io": {"node": {"name": ["n"]}, "pod": {"uid": "p"}}}),
+            "bound to no node",
+        ),
+        (jwt.encode({"aud": "eidos-aggregator"}, "", algorithm="none"), "not accepted"),
+        (jwt.encode({"aud": "eidos-aggregator"}, "k" * 32, algorithm="HS256"), "not accepted"),
+    ],
+)
+async def test_tokens_that_open_nothing(token: str, why: str) -> None:
+    with pytest.raises(TokenRefusedError, match=why):
+        await authenticator().identify(token)
+
+
+async def test_a_token_changed_by_one_character_opens_nothing() -> None:
+    header, body, signature = SIGNER.token("n").split(".")
+    forged = f"{header}.{body}.{('A' if signature[5] != 'A' else 'B').join((signature[:5], signature[6:]))}"
+    with pytest.raises(TokenRefusedError):
+        await authenticator().identify(forged)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@given(st.text(max_size=80) | st.binary(max_size=60).map(lambda b: b.hex() + "." + b.hex() + ".x"))
+async def test_any_text_is_refused_and_breaks_nothing(token: str) -> None:
+    with pytest.raises(TokenRefusedError):
+        await authenticator().identify(token)
+
+
+async def test_a_key_set_that_holds_a_symmetric_key_signs_nothing() -> None:
+    class Symmetric:
+        async def fetch(self) -> Mapping[str, Any]:
+            return {"keys": [{"kty": "oct", "k": "a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5", "kid": "s", "alg": "HS256"}]}
+
+    token = jwt.encode({"aud": "eidos-aggregator"}, "keykeykeykeykeykeykeykeykeykeykeykey", "HS256", {"kid": "s"})
+    with pytest.raises(TokenRefusedError):
+        await authenticator(keys=Symmetric()).identify(token)
+
+
+async def test_a_reviewer_is_asked_only_when_the_claims_do_not_say() -> None:
+    reviewer = Reviewer()
+    who = authenticator(reviewer=reviewer)
+    assert (await who.identify(SIGNER.token("n"))).node == "n"
+    assert reviewer.asked == 0
+    old_cluster = SIGNER.token("n", claims={"kubernetes.io": {"pod": {"name": "p", "uid": "u"}}})
+    assert (await who.identify(old_cluster)).node == "reviewed"
+    assert (await who.identify(LocalSigner().token("n"))).node == "reviewed"
+    assert reviewer.asked == 2
+
+
+async def test_unknown_keys_do_not_make_it_fetch_the_key_set_again_and_again() -> None:
+    class Counting:
+        fetched = 0
+
+        async def fetch(self) -> Mapping[str, Any]:
+            self.fetched += 1
+            return await SIGNER.fetch()
+
+    keys = Counting()
+    who = authenticator(keys=keys)
+    for _ in range(20):
+        with pytest.raises(TokenRefusedError):
+            await who.identify(LocalSigner().token("n"))
+    assert keys.fetched == 1
+
+
+async def test_tokens_signed_as_kubernetes_signs_them() -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    public: dict[str, Any] = dict(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key(), as_dict=True))
+
+    class Cluster:
+        async def fetch(self) -> Mapping[str, Any]:
+            return {"keys": [{**public, "kid": "cluster", "alg": "RS256", "use": "sig"}]}
+
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    claims = jwt.decode(SIGNER.token("gpu-9"), options={"verify_signature": False})
+    token = jwt.encode(claims, pem, "RS256", {"kid": "cluster"})
+    assert (await authenticator(keys=Cluster()).identify(token)).node == "gpu-9"
+
+
+async def test_a_signer_goes_on_after_a_restart() -> None:
+    again = LocalSigner(SIGNER.key_pem)
+    assert (await authenticator(keys=again).identify(SIGNER.token("n"))).node == "n"
+
+
+@pytest.mark.parametrize(
+    ("header", "user"),
+    [
+        ("Bearer secret", "owner"),
+        ("bearer secret", "owner"),
+        ("Bearer Secret", None),
+        ("Bearer ", None),
+        ("Basic secret", None),
+        ("secret", None),
+        ("", None),
+        ("Bearer sécret\udcff", None),
+    ],
+)
+async def test_a_local_fleets_user(header: str, user: str | None) -> None:
+    assert await TokenUser("secret").authenticate({"Authorization": header}) == user
