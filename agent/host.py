@@ -27,11 +27,12 @@ class Host:
     """A host's file tree.
 
     `root` is where the host's `/` is; `proc` and `sys` say where its /proc and /sys are when not below root.
-    Methods take host paths ("/proc/modules") and raise OSError subclasses only.
+    Methods take host paths ("/proc/modules") and raise OSError subclasses only. Where a directory is gets remembered,
+    so make a new Host for each collection.
     """
 
     def __init__(self, root: str = "/", proc: str | None = None, sys: str | None = None) -> None:
-        self.root = os.path.abspath(root)
+        self.root = "/" + os.path.abspath(root).lstrip("/")  # POSIX keeps two slashes at the front
         self._mounts = {
             name: os.path.abspath(path) for name, path in (("proc", proc), ("sys", sys)) if path is not None
         }
@@ -50,10 +51,14 @@ class Host:
     def resolve(self, path: str) -> str:
         """Where the host's `path` is for us, all symbolic links followed inside the root.
 
-        The path need not exist; parts that do not exist are kept as they are. Raises OSError(ELOOP).
+        The path need not exist; parts that do not exist are kept as they are. Raises OSError (ELOOP; EINVAL for a
+        zero byte, which no file name has but text read from a file may).
         """
+        _refuse_zero_byte(path)
         if self._direct:
             return path
+        if ".." in path.split("/"):  # up from where a link leads, not from where it stands
+            return self._walk(path)
         directory, name = os.path.split(os.path.normpath("/" + path.lstrip("/")))
         # Files of one directory are read in runs; the directory is resolved once.
         base = self._directories.get(directory)
@@ -137,20 +142,22 @@ class Host:
 
     def readlink(self, path: str) -> str:
         """What a symbolic link says, unresolved."""
+        _refuse_zero_byte(path)
         directory, name = os.path.split(path.rstrip("/"))
-        return os.readlink(os.path.join(self.resolve(directory or "/"), name))
+        return os.readlink(self._join(self.resolve(directory or "/"), name))
 
     def exists(self, path: str) -> bool:
         """Whether the path is there, links followed inside the root. False when that cannot be found out."""
         try:
-            return os.path.lexists(self.resolve(path))
+            # What is resolved has no links left; following one that appeared since could lead out of the root.
+            return os.path.exists(path) if self._direct else os.path.lexists(self.resolve(path))
         except OSError:
             return False
 
     def is_dir(self, path: str) -> bool:
         """Whether the path is a directory, links followed inside the root."""
         try:
-            return stat.S_ISDIR(os.lstat(self.resolve(path)).st_mode if not self._direct else os.stat(path).st_mode)
+            return os.path.isdir(path) if self._direct else stat.S_ISDIR(os.lstat(self.resolve(path)).st_mode)
         except OSError:
             return False
 
@@ -161,3 +168,9 @@ class Host:
         except OSError:
             return []
         return [os.path.join(directory, name) for name in names if fnmatchcase(name, pattern)]
+
+
+def _refuse_zero_byte(path: str) -> None:
+    """Python raises ValueError there; callers are promised OSError."""
+    if "\0" in path:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
