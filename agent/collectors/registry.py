@@ -5,6 +5,7 @@ from agent.collectors.cmdline import CmdlineCollector
 from agent.collectors.container_runtime import ContainerRuntimeCollector
 from agent.collectors.cpu import CpuCollector
 from agent.collectors.firmware import FirmwareCollector
+from agent.collectors.gpu import GpuCollector
 from agent.collectors.infiniband import InfinibandCollector
 from agent.collectors.memory import MemoryCollector
 from agent.collectors.module_parameters import ModuleParametersCollector
@@ -32,4 +33,5 @@ def collectors() -> list[Collector]:
         InfinibandCollector(),
         NvmeCollector(),
         ContainerRuntimeCollector(),
+        GpuCollector(),
     ]
