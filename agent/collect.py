@@ -59,12 +59,14 @@ def run(
     ctx = Context(host=host, node=node, deadline=started + seconds, options=options)
     answers: queue.SimpleQueue[tuple[int, Answer]] = queue.SimpleQueue()
     for index, collector in enumerate(collectors):
-        threading.Thread(
-            target=_run_one,
-            args=(index, collector, ctx, answers),
-            name=f"collect-{collector.name}",
-            daemon=True,
-        ).start()
+        thread = threading.Thread(
+            target=_run_one, args=(index, collector, ctx, answers), name=f"collect-{collector.name}", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # the limit on processes; what does run is still worth having
+            refused = Collected.failed(FailureCode.INTERNAL, "no thread could be started for it")
+            answers.put((index, Answer(collector, refused, 0.0)))
     done: dict[int, Answer] = {}
     while len(done) < len(collectors):
         try:
