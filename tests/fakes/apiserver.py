@@ -41,8 +41,8 @@ class Fault:
     """What goes wrong with the next `times` calls whose `METHOD path?query` contains `match`.
 
     `how`: "status" answers with `status`; "drop" closes the connection without a word; "cut" sends half of an
-    answer; "hang" never answers; "html" answers like a proxy's login page; "late" carries the call out and then
-    closes the connection; "wait" answers after `seconds`.
+    answer; "hang" never answers; "html" answers like a proxy's login page; "text" answers 200 with `message`;
+    "late" carries the call out and then closes the connection; "wait" answers after `seconds`.
     """
 
     how: str
@@ -120,8 +120,9 @@ class FakeApiServer:
     # ---- the server ----
 
     def _run(self) -> None:
-        self._loop.run_until_complete(self._serve())
-        self._loop.close()
+        # A Runner ends what is still under way before it closes the loop.
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
 
     async def _serve(self) -> None:
         application = web.Application(client_max_size=4 << 20)
@@ -188,6 +189,8 @@ class FakeApiServer:
         if fault.how == "status":
             refusal = RefusalError(fault.status, fault.reason, fault.message)
             return web.json_response(refusal.body, status=fault.status, headers=fault.headers)
+        if fault.how == "text":
+            return web.Response(text=fault.message)
         if fault.how == "html":
             return web.Response(text="<html>Please log in</html>", content_type="text/html")
         if fault.how == "drop":

@@ -111,20 +111,35 @@ async def test_an_expiry_told_within_the_watch(api: FakeApiServer, connect: Conn
         assert await _next(events) == ("RESET", ["a"])
 
 
-async def test_bookmarks_spare_a_new_list(api: FakeApiServer, connect: Connect) -> None:
+async def test_a_bookmark_moves_the_place_to_resume(api: FakeApiServer, connect: Connect) -> None:
+    bookmark = '{"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "555"}}}\n'
     async with connect() as kube, aclosing(watch(kube, NODES, Node)) as events:
         assert await _next(events) == ("RESET", [])
-        pending = asyncio.create_task(anext(events))
-        # Changes of another kind move the version on; the bookmark says so.
-        api.add("pods", {"metadata": {"name": "p"}}, "x")
+        api.faults = [Fault("text", "watch=true", message=bookmark)]
+        api.store.version = 600
         api.add("nodes", _node("a"))
-        await pending
-        version = api.store.version
-        api.drop_watches()
-        api.add("nodes", _node("b"))
-        assert await _next(events) == ("ADDED", ["b"])
-    assert int(api.asked("watch", "nodes")[-1].query["resourceVersion"]) >= version
+        assert await _next(events) == ("ADDED", ["a"])
+    assert [call.query["resourceVersion"] for call in api.asked("watch", "nodes")] == ["100", "555"]
     assert len(api.asked("list", "nodes")) == 1
+
+
+@pytest.mark.parametrize("text", ["no json\n", '{"type": "ODD", "object": {}}\n', '{"type": "ADDED"}\n'])
+async def test_a_watch_that_is_none(api: FakeApiServer, connect: Connect, text: str) -> None:
+    async with connect() as kube, aclosing(watch(kube, NODES, Node)) as events:
+        await _next(events)
+        api.faults = [Fault("text", "watch=true", message=text)]
+        with pytest.raises(KubeError, match="something that is no watch event"):
+            await _next(events)
+
+
+async def test_watches_that_end_at_once_are_not_repeated_without_rest(api: FakeApiServer, connect: Connect) -> None:
+    api.faults = [Fault("text", "watch=true", times=10_000, message="")]
+    retry = Retry(first=0.1, longest=0.1)
+    async with connect(seconds=0.5, retry=retry) as kube, aclosing(watch(kube, NODES, Node)) as events:
+        await _next(events)
+        with pytest.raises(KubeError):
+            await _next(events)
+    assert 1 < len(api.asked("watch", "nodes")) < 60
 
 
 async def test_what_will_not_pass_ends_the_watch(api: FakeApiServer, connect: Connect) -> None:
