@@ -1,12 +1,13 @@
-"""`eidos snapshot`: read this node and write what was read."""
+"""`eidos snapshot`: read this node, or a node of a cluster, and write what was read."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.job_options import job_options
 from cli.options import Duration, split_commas
 from cli.progress import waiting
 from common.model import Snapshot, State
@@ -25,9 +26,13 @@ Examples:
   eidos snapshot --require-gpu -o gpu.yaml            fail where no GPU can be read
   eidos snapshot --systemd-units 'nvidia-*,kubelet.service'
   eidos snapshot --template report.j2                 rendered with Jinja
+  eidos snapshot --output cm://gpu-operator/eidos-snapshot
+  eidos snapshot --deploy-agent --node-selector nvidia.com/gpu.present=true -o snap.yaml
+  eidos snapshot --deploy-agent --context prod --context staging -o 'snap-{context}.yaml'
 
 \b
-Exit status: 0 written, 2 wrong use or the output cannot be written, 3 --require-gpu is not met.
+Exit status: 0 written, 2 wrong use or the output cannot be written, 3 --require-gpu is not met, 4 trouble with the
+cluster, 5 out of time, 130 interrupted.
 """
 
 
@@ -46,62 +51,74 @@ Exit status: 0 written, 2 wrong use or the output cannot be written, 3 --require
 @click.option("--max-nodes-per-entry", type=click.IntRange(min=0), default=0, envvar="EIDOS_MAX_NODES_PER_ENTRY",
               show_default=True, metavar="N",
               help="Most node names in one NodeTopology entry; 0 for all.")  # fmt: skip
-@click.option("--timeout", type=Duration(), default="30s", show_default=True, metavar="TIME",
-              help="How long collecting may take, such as 10s or 2m.")  # fmt: skip
+@click.option("--timeout", type=Duration(), metavar="TIME",
+              help="How long it may take, such as 10s or 2m.  [default: 30s; 5m with --deploy-agent]")  # fmt: skip
 @click.option("--template", type=click.Path(path_type=Path), metavar="FILE",
               help="Render the snapshot with this Jinja template instead.")  # fmt: skip
-@click.option("--kubeconfig", metavar="FILE", help="Kubeconfig for the Kubernetes collectors.")
-@click.option("--context", "kube_context", metavar="NAME", help="Context within the kubeconfig.")
+@click.option("--kubeconfig", metavar="FILE", help="Kubeconfig, instead of $KUBECONFIG or ~/.kube/config.")
+@click.option("--context", "contexts", metavar="NAME", multiple=True,
+              help="Context within the kubeconfig; with --deploy-agent repeat for several clusters.")  # fmt: skip
 @click.option("--host-root", metavar="DIR", help="Where the host's / is mounted. Default: found by itself.")
-@click.option("--debug", is_flag=True, help="Say on standard error how long each collector took.")
-def command(
-    output: str,
-    output_format: str | None,
-    collectors: tuple[str, ...],
-    include_volatile: bool,
-    require_gpu: bool,
-    systemd_units: tuple[str, ...],
-    max_nodes_per_entry: int,
-    timeout: float,
-    template: Path | None,
-    kubeconfig: str | None,
-    kube_context: str | None,
-    host_root: str | None,
-    debug: bool,
-) -> None:
-    """Read this node's configuration and write it as a Snapshot.
+@click.option("--debug", is_flag=True, help="Say on standard error what is being done and how long it took.")
+@job_options
+@click.pass_context
+def command(ctx: click.Context, /, **flags: Any) -> None:
+    """Read a node's configuration and write it as a Snapshot.
 
-    Nothing is changed on the node. A source that cannot be read costs only its own facts: the snapshot says under
-    `collection` what was read, what is absent and what failed, and why.
+    Without --deploy-agent it reads the machine it runs on, and changes nothing there. A source that cannot be read
+    costs only its own facts: the snapshot says under `collection` what was read, what is absent and what failed,
+    and why.
     """
     # Refused before anything is collected: a wrong reference or template must not cost the wait.
+    if flags["template"] is not None and flags["output_format"] is not None:
+        raise click.UsageError("--template and --format exclude each other.")
+    if flags["deploy_agent"]:
+        ctx.exit(_in_cluster(flags))
+    _refuse_job_flags(ctx)
+    if len(flags["contexts"]) > 1:
+        raise click.UsageError("Several --context need --deploy-agent.")
+    _here(flags)
+
+
+def _refuse_job_flags(ctx: click.Context) -> None:
+    from click.core import ParameterSource
+
+    from cli.job_options import JOB_FLAGS
+
+    for option in ctx.command.params:
+        given = ctx.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        if given and option.opts[0] in JOB_FLAGS:
+            raise click.UsageError(f"{option.opts[0]} is about a Job in a cluster and needs --deploy-agent.")
+
+
+def _here(flags: dict[str, Any]) -> None:
     from agent.collectors.base import DEFAULT_UNITS, Options
     from agent.oneshot import Request, find_host
     from common.refs import check_writable, parse_ref, write
 
-    if template is not None and output_format is not None:
-        raise click.UsageError("--template and --format exclude each other.")
+    output = flags["output"]
     ref = parse_ref(output)
     check_writable(ref)
-    renderer = _renderer(template, output_format or _format_of(output), on_terminal=output in ("-", "stdout"))
+    renderer = _renderer(flags["template"], flags["output_format"] or _format_of(output), output in ("-", "stdout"))
+    contexts = flags["contexts"]
     request = Request(
-        collectors=split_commas(collectors),
+        collectors=split_commas(flags["collectors"]),
         options=Options(
-            systemd_units=split_commas(systemd_units) or DEFAULT_UNITS,
-            include_volatile=include_volatile,
-            max_nodes_per_entry=max_nodes_per_entry,
-            kubeconfig=kubeconfig,
-            kube_context=kube_context,
+            systemd_units=split_commas(flags["systemd_units"]) or DEFAULT_UNITS,
+            include_volatile=flags["include_volatile"],
+            max_nodes_per_entry=flags["max_nodes_per_entry"],
+            kubeconfig=flags["kubeconfig"],
+            kube_context=contexts[0] if contexts else None,
         ),
-        seconds=timeout,
+        seconds=flags["timeout"] or 30.0,
     )
-    document = _take(request, find_host(os.environ, host_root), debug)
+    document = _take(request, find_host(os.environ, flags["host_root"]), flags["debug"])
     write(ref, renderer(document))
     _warn(document)
-    if require_gpu:
-        from agent.oneshot import require_gpu as check
+    if flags["require_gpu"]:
+        from agent.oneshot import require_gpu
 
-        check(document)
+        require_gpu(document)
 
 
 def _take(request: "Request", host: "Host", debug: bool) -> Snapshot:
@@ -118,6 +135,21 @@ def _take(request: "Request", host: "Host", debug: bool) -> Snapshot:
                 click.echo(f"{answer.collector.name}: {answer.collected.state} in {answer.seconds:.3f} s", err=True)
 
         return take(request, host, os.environ, answered)
+
+
+def _in_cluster(flags: dict[str, Any]) -> int:
+    from cli.deploy import execute, plan
+    from cli.job_options import job_config
+
+    if flags["host_root"] is not None:
+        raise click.UsageError("--host-root is about this machine and does not go with --deploy-agent.")
+    output, chosen = flags["output"], flags["output_format"] or _format_of(flags["output"])
+    render = None
+    if flags["template"] is not None or chosen != "yaml":
+        render = _renderer(flags["template"], chosen, output in ("-", "stdout"))
+    config = job_config(flags, in_pod_format=chosen if output.startswith("cm://") else "yaml")
+    runs = plan(flags["contexts"], flags["namespace"], flags["kubeconfig"], output, config, flags["debug"])
+    return execute(runs, render, keep=flags["no_cleanup"])
 
 
 def _format_of(output: str) -> str:

@@ -1,0 +1,173 @@
+"""What is known of a running Job, and what that means. Pure: fed by watches, asked by whoever waits.
+
+The words are the cluster's own: the pod's condition, the container's state, the event. What an API promises as a
+reason code decides; its message only explains.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from agent.job.objects import CONTAINER
+from common.kube.types import Condition, ContainerState, ContainerStatus, Event, Job, Pod
+
+# Reasons of a waiting container that do not pass by themselves (kubelet's images and container packages).
+_HOPELESS: Final = frozenset(
+    (
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "RunContainerError",
+    )
+)
+_IMAGE_TROUBLE: Final = frozenset(("ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable"))
+_SCALING: Final = frozenset(("TriggeredScaleUp", "Nominated", "NominatedNode"))
+"""Events that say a node is being made for the pod: cluster-autoscaler's, Karpenter's."""
+
+GRACE: Final = 3.0
+"""Seconds that trouble which may pass, such as a pull that is tried again, is given."""
+
+
+_OTHER_NODES: Final = "Choose other nodes with --node-selector, or tolerate their taints with --toleration."
+_CHECK_IMAGE: Final = "Check --image, --image-pull-secret, and whether the node reaches the registry."
+_POLICY: Final = "Choose a --namespace that admits the pod, or run with --no-privileged."
+
+
+class Stage(StrEnum):
+    """How far a Job has come."""
+
+    CREATED = "created"
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+class Verdict(NamedTuple):
+    """What the situation means now."""
+
+    stage: Stage
+    explanation: str
+    """One sentence without its full stop."""
+    hopeless: bool = False
+    """It will not get better by waiting; for SUCCEEDED and FAILED it has no meaning."""
+    passing: bool = False
+    """Trouble that may pass: hopeless once it has lasted GRACE seconds."""
+    hint: str = ""
+    """What a user can do about it."""
+
+
+@dataclass(slots=True)
+class Situation:
+    """Everything seen so far of one Job."""
+
+    uid: str
+    """Of the Job."""
+    job: Job | None = None
+    pods: dict[str, Pod] = field(default_factory=dict)
+    """By UID."""
+    events: dict[str, Event] = field(default_factory=dict)
+    """By UID."""
+
+    @property
+    def pod(self) -> Pod | None:
+        """The newest pod."""
+        return max(self.pods.values(), key=lambda pod: pod.metadata.creation_timestamp, default=None)
+
+    def event(self, *reasons: str) -> Event | None:
+        """The latest event about the Job or its pods with one of these reasons."""
+        known = {self.uid, *self.pods}
+        chosen = [e for e in self.events.values() if e.reason in reasons and e.involved_object.uid in known]
+        return max(chosen, key=lambda event: event.last_timestamp or event.event_time or "", default=None)
+
+
+def judge(situation: Situation) -> Verdict:
+    """What the situation means."""
+    job, pod = situation.job, situation.pod
+    for condition in job.status.conditions if job else ():
+        if condition.status == "True" and condition.type in ("Complete", "SuccessCriteriaMet"):
+            return Verdict(Stage.SUCCEEDED, "the Job is complete")
+        if condition.status == "True" and condition.type in ("Failed", "FailureTarget"):
+            return Verdict(Stage.FAILED, _failed(condition, pod))
+    if pod is None:
+        refused = situation.event("FailedCreate")
+        if refused is not None:
+            return Verdict(Stage.CREATED, f"the pod cannot be created: {_clean(refused.message)}", passing=True,
+                           hint=_POLICY)  # fmt: skip
+        return Verdict(Stage.CREATED, "the Job has no pod yet")
+    if pod.status.phase == "Succeeded":
+        return Verdict(Stage.SUCCEEDED, "the pod has succeeded")
+    if pod.status.phase == "Failed":
+        return Verdict(Stage.FAILED, _pod_failed(pod))
+    if not pod.spec.node_name:
+        return _unscheduled(situation, pod)
+    return _on_node(situation, pod)
+
+
+def _unscheduled(situation: Situation, pod: Pod) -> Verdict:
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled is None or scheduled.status == "True":
+        return Verdict(Stage.CREATED, "the pod waits for the scheduler")
+    if scheduled.reason == "SchedulingGated":
+        return Verdict(Stage.CREATED, f"the pod is held back from scheduling: {_clean(scheduled.message)}")
+    said = f"the pod cannot be scheduled: {_clean(scheduled.message)}"
+    if (scaling := situation.event(*_SCALING)) is not None:
+        return Verdict(Stage.CREATED, f"{said}; a node is being made: {_clean(scaling.message)}")
+    return Verdict(Stage.CREATED, said, passing=scheduled.reason == "Unschedulable", hint=_OTHER_NODES)
+
+
+def _on_node(situation: Situation, pod: Pod) -> Verdict:
+    where = f"on node {pod.spec.node_name}"
+    status = container(pod)
+    state = status.state if status else ContainerState()
+    if state.terminated is not None:
+        # The Job's own condition follows at once; until then nothing is decided.
+        return Verdict(Stage.RUNNING, f"the pod has ended {where} with status {state.terminated.exit_code}")
+    if state.running is not None:
+        return Verdict(Stage.RUNNING, f"the pod runs {where}")
+    waiting = state.waiting
+    if waiting is not None and waiting.reason in _HOPELESS:
+        return Verdict(Stage.SCHEDULED, f"the container cannot start {where}: {waiting.reason}: "
+                       f"{_clean(waiting.message)}", hopeless=True)  # fmt: skip
+    if waiting is not None and waiting.reason in _IMAGE_TROUBLE:
+        pull = situation.event("Failed")
+        message = waiting.message if waiting.reason == "ErrImagePull" or pull is None else pull.message
+        return Verdict(Stage.SCHEDULED, f"the image {status.image if status else ''} cannot be pulled {where}: "
+                       f"{waiting.reason}: {_clean(message)}", passing=True, hint=_CHECK_IMAGE)  # fmt: skip
+    if (trouble := situation.event("FailedMount", "FailedCreatePodSandBox", "FailedAttachVolume")) is not None:
+        return Verdict(Stage.SCHEDULED, f"the pod does not start {where}: {_clean(trouble.message)}")
+    return Verdict(Stage.SCHEDULED, f"the pod starts {where}")
+
+
+def _failed(condition: Condition, pod: Pod | None) -> str:
+    if condition.reason == "DeadlineExceeded":
+        return f"the Job ran into its own deadline: {_clean(condition.message)}"
+    if pod is not None and pod.status.phase == "Failed":
+        return _pod_failed(pod)
+    return f"the Job has failed: {condition.reason}: {_clean(condition.message)}"
+
+
+def _pod_failed(pod: Pod) -> str:
+    where = f" on node {pod.spec.node_name}" if pod.spec.node_name else ""
+    status = container(pod)
+    ended = status.state.terminated if status else None
+    if ended is None:
+        return f"the pod has failed{where}: {pod.status.reason or 'no reason given'}: {_clean(pod.status.message)}"
+    why = f" ({ended.reason})" if ended.reason not in ("", "Error") else ""
+    return f"the snapshot has failed{where} with status {ended.exit_code}{why}"
+
+
+def container(pod: Pod) -> ContainerStatus | None:
+    """The status of our container."""
+    return next((status for status in pod.status.container_statuses if status.name == CONTAINER), None)
+
+
+def _condition(pod: Pod, kind: str) -> Condition | None:
+    return next((condition for condition in pod.status.conditions if condition.type == kind), None)
+
+
+def _clean(message: str) -> str:
+    """One line of bounded length, without a full stop."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in message[:2000]).split()).rstrip(".")
+    return line if len(line) <= 600 else line[:599] + "…"
