@@ -1,9 +1,9 @@
-"""A FleetSnapshot from a run's ledger and the nodes' facts. Pure."""
+"""A FleetSnapshot from a run's ledger and the folded facts. Pure."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from aggregator.fold import Contents, NodeFacts, fold
+from aggregator.fold import Folded
 from aggregator.fold_subtype import SubtypeFold
 from aggregator.ledger import Entry, fold_ledger
 from aggregator.names import NodeNames
@@ -12,20 +12,15 @@ from common.fleet import FleetMetadata, FleetSnapshot, Summary
 
 
 def fleet_snapshot(
-    metadata: FleetMetadata,
-    entries: Sequence[Entry],
-    nodes: Mapping[str, NodeFacts],
-    contents: Contents,
-    names: NodeNames,
+    metadata: FleetMetadata, entries: Sequence[Entry], folded: Folded, names: NodeNames
 ) -> FleetSnapshot:
-    """The document of one run. `nodes` holds the facts known of each node, fresh or last known."""
-    folded = fold(nodes, contents, names)
+    """The document of one run. `folded` holds the facts known of each node, fresh or last known."""
     odd = outliers(folded)
     return FleetSnapshot(
         metadata=metadata,
         summary=Summary(
             expected=len(entries),
-            folded=len(nodes),
+            folded=sum(group.count for group in folded.groups),
             states={state.value: count for state, count in sorted(Counter(e.state for e in entries).items())},
             groups=len(folded.groups),
             outliers=len(odd),

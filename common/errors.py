@@ -5,7 +5,8 @@
     ├── InputError       a document given to us cannot be used
     ├── OutputError      a result could not be written
     ├── RequirementError what the caller required of the node is not so (--require-gpu)
-    └── ClusterError     Kubernetes refused, failed or could not be reached
+    ├── ClusterError     Kubernetes refused, failed or could not be reached
+    └── FleetError       the aggregator refused, failed or could not be reached
 
 The code, never the text, says what happened. It fixes the exit status of the command and the HTTP status
 of the API (RFC 9457 `status`). The message is one sentence: what failed and why; the hint says what to do.
@@ -33,6 +34,11 @@ class Code(StrEnum):
     CLUSTER_INVALID = "cluster_invalid"
     CLUSTER_THROTTLED = "cluster_throttled"
     CLUSTER_FAILED = "cluster_failed"
+    FLEET_UNREACHABLE = "fleet_unreachable"
+    FLEET_UNAUTHORIZED = "fleet_unauthorized"
+    FLEET_NOT_FOUND = "fleet_not_found"
+    FLEET_BUSY = "fleet_busy"
+    FLEET_FAILED = "fleet_failed"
     DEADLINE = "deadline"
     INTERRUPTED = "interrupted"
 
@@ -54,6 +60,11 @@ _STATUS: Final[dict[Code, tuple[int, int]]] = {
     Code.CLUSTER_INVALID: (4, 422),
     Code.CLUSTER_THROTTLED: (4, 503),
     Code.CLUSTER_FAILED: (4, 502),
+    Code.FLEET_UNREACHABLE: (4, 502),
+    Code.FLEET_UNAUTHORIZED: (4, 401),
+    Code.FLEET_NOT_FOUND: (4, 404),
+    Code.FLEET_BUSY: (4, 429),
+    Code.FLEET_FAILED: (4, 500),
     Code.DEADLINE: (5, 504),
     Code.INTERRUPTED: (130, 499),
 }
@@ -104,3 +115,7 @@ class RequirementError(EidosError):
 
 class ClusterError(EidosError):
     """Kubernetes refused, failed or could not be reached."""
+
+
+class FleetError(EidosError):
+    """The aggregator refused, failed or could not be reached."""

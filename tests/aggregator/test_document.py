@@ -8,7 +8,7 @@ import pytest
 import zstandard
 
 from aggregator.document import fleet_snapshot
-from aggregator.fold import NodeFacts
+from aggregator.fold import NodeFacts, fold
 from aggregator.ledger import Entry
 from aggregator.names import NodeNames
 from aggregator.unfold import unfold
@@ -40,7 +40,7 @@ def fleet(count: int, naming: str) -> tuple[dict[str, NodeFacts], MemoryContents
 
 def document_of(nodes: dict[str, NodeFacts], contents: MemoryContents, names: NodeNames) -> FleetSnapshot:
     entries = [Entry(node, NodeState.OK, fresh=True) for node in nodes]
-    return fleet_snapshot(METADATA, entries, nodes, contents, names)
+    return fleet_snapshot(METADATA, entries, fold(nodes, contents, names), names)
 
 
 @pytest.mark.parametrize("naming", NAMINGS)

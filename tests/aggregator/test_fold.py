@@ -35,7 +35,8 @@ fleets = st.lists(measured, min_size=1, max_size=4).flatmap(
 
 def document_of(nodes: dict[str, NodeFacts], contents: MemoryContents) -> FleetSnapshot:
     entries = [Entry(node, NodeState.OK, fresh=True) for node in sorted(nodes)]
-    return fleet_snapshot(METADATA, entries, nodes, contents, NodeNames(nodes))
+    names = NodeNames(nodes)
+    return fleet_snapshot(METADATA, entries, fold(nodes, contents, names), names)
 
 
 def stable_facts(snapshot: Snapshot, rules: Rules) -> Facts:

@@ -1,0 +1,158 @@
+"""The fleet as one thing: links in, runs, documents out. What the HTTP API and a local fleet's CLI use."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from aggregator.blobs import BlobStore
+from aggregator.catalog import Catalog
+from aggregator.counts import Counts
+from aggregator.document import fleet_snapshot
+from aggregator.fold import Folded, NodeFacts, fold
+from aggregator.hub import Hub
+from aggregator.ledger import Entry, Expected, timestamp
+from aggregator.names import NodeNames
+from aggregator.nodes import Known
+from aggregator.publish import Publisher
+from aggregator.run import Run
+from aggregator.runs import Runs
+from aggregator.settings import Settings
+from common.fleet import FleetMetadata, FleetSnapshot
+from common.model import MeasurementType, Scalar, Snapshot
+from common.section import Own, assemble
+from common.version import VERSION
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Fleet:
+    """Hub, runs, folding and publishing, put together."""
+
+    def __init__(
+        self, settings: Settings, expected: Callable[[], list[Expected]], publisher: Publisher | None = None
+    ) -> None:
+        self.settings = settings
+        self.counts = Counts()
+        self.expected = expected
+        self.store = BlobStore(settings.directory, settings.memory, settings.disk)
+        self.catalog = Catalog(self.store)
+        self.hub = Hub(self.catalog, self.counts, settings.link)
+        self.runs = Runs(self.hub, expected, self._finish, settings.run)
+        self.hub.listener = self.runs
+        self.latest: Run | None = None
+        """The last run over the whole fleet and all sections that ended in a document."""
+        self._publisher = publisher
+        # One thread: folds take turns, and the loop goes on reading links meanwhile.
+        self._folder = ThreadPoolExecutor(1, "fold")
+        self._names = NodeNames(())
+        self._last_fold: tuple[NodeNames, Mapping[str, NodeFacts], Folded] | None = None
+        self._folding = 0
+        self._contents_at_sweep = 0
+        self._to_publish: FleetSnapshot | None = None
+        self._publishing: asyncio.Task[None] | None = None
+        self._ticking: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to ping links and to have content fetched. Needs a running loop."""
+        loop = asyncio.get_running_loop()
+        self.hub.start(loop.call_soon)
+        self._ticking = loop.create_task(self._tick(), name="hub-tick")
+
+    async def stop(self) -> None:
+        """End runs and forget everything."""
+        for task in (self._ticking, self._publishing):
+            if task is not None:
+                task.cancel()
+        await asyncio.gather(*filter(None, (self._ticking, self._publishing)), return_exceptions=True)
+        await self.runs.stop()
+        self._folder.shutdown(wait=True, cancel_futures=True)
+        self.store.close()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            self.hub.tick()
+
+    async def _finish(self, run: Run) -> None:
+        """Make a run's document."""
+        if self._names.names != (names := tuple(sorted(entry.node for entry in run.entries))):
+            self._names = NodeNames(names)
+        nodes = self._facts(run)
+        metadata = FleetMetadata(VERSION, run.id, timestamp(time.time()))
+        self._folding += 1
+        try:
+            loop = asyncio.get_running_loop()
+            run.document = await loop.run_in_executor(
+                self._folder, self._document, metadata, run.entries, nodes, self._names
+            )
+        finally:
+            self._folding -= 1
+        if not run.request.sections and not run.request.selector.nodes and not run.request.selector.labels:
+            self.latest = run
+            self._publish(run.document)
+        if not self._folding and self.counts.contents != self._contents_at_sweep:
+            self._contents_at_sweep = self.counts.contents
+            self.hub.forget_unused()
+
+    def _facts(self, run: Run) -> dict[str, NodeFacts]:
+        """The last complete facts of the run's nodes, of the sections it is about."""
+        known = {
+            entry.node: node.known.facts
+            for entry in run.entries
+            if (node := self.hub.nodes.get(entry.node)) is not None and node.known is not None
+        }
+        if not run.request.sections:
+            return known
+        chosen: dict[NodeFacts, NodeFacts] = {}
+        for facts in set(known.values()):
+            kinds = {digest: self.catalog.subtypes(digest)[0] for digest in facts.sections}
+            kept = tuple(digest for digest in facts.sections if kinds[digest] in run.request.sections)
+            chosen[facts] = NodeFacts(kept, facts.outcome)
+        return {node: chosen[facts] for node, facts in known.items()}
+
+    def _document(
+        self, metadata: FleetMetadata, entries: list[Entry], nodes: Mapping[str, NodeFacts], names: NodeNames
+    ) -> FleetSnapshot:
+        """In the folding thread. Where no node's facts changed, the last fold still holds."""
+        last = self._last_fold
+        if last is None or last[0] is not names or last[1] != nodes:
+            last = self._last_fold = (names, nodes, fold(nodes, self.catalog, names))
+        return fleet_snapshot(metadata, entries, last[2], names)
+
+    def _publish(self, document: FleetSnapshot) -> None:
+        """Have the document published; one that is still waiting is overtaken."""
+        if self._publisher is None:
+            return
+        self._to_publish = document
+        if self._publishing is None or self._publishing.done():
+            self._publishing = asyncio.get_running_loop().create_task(
+                self._publish_latest(self._publisher), name="publish"
+            )
+
+    async def _publish_latest(self, publisher: Publisher) -> None:
+        while (document := self._to_publish) is not None:
+            self._to_publish = None
+            try:
+                await asyncio.to_thread(publisher.publish, document)
+            except OSError as error:
+                _log.error("not published", extra={"run": document.metadata.run, "detail": str(error)})
+
+    def snapshot_of(self, name: str) -> Snapshot | None:
+        """One node's last known snapshot, exactly as one-shot mode would have written it; None when not known."""
+        node = self.hub.nodes.get(name)
+        if node is None or node.known is None:
+            return None
+        return self.assemble(name, node.known)
+
+    def assemble(self, name: str, known: Known) -> Snapshot:
+        """A node's snapshot from its pieces."""
+        subtypes: dict[MeasurementType, dict[str, Mapping[str, Scalar]]] = {}
+        for digest in known.facts.sections:
+            kind, manifest = self.catalog.subtypes(digest)
+            subtypes[kind] = {subtype: self.catalog.data(content) for subtype, content in manifest.items()}
+        own: dict[MeasurementType, Mapping[str, Own]] = dict(map(self.catalog.identity, known.identities))
+        outcome = list(self.catalog.outcome(known.facts.outcome))
+        return assemble(name, known.version, timestamp(known.at), subtypes, own, outcome)

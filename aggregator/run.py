@@ -1,0 +1,148 @@
+"""One run: a question to the fleet, its answers as they come, and where it stands. No I/O."""
+
+import asyncio
+import itertools
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from aggregator.ledger import Answer, Entry, Expected
+from aggregator.selector import Selector
+from common.fleet import FleetSnapshot, NodeState
+from common.model import MeasurementType
+
+_SHOWN: Final = 5
+"""Names of unanswered nodes in a progress line."""
+
+
+class RunState(StrEnum):
+    """How far a run is."""
+
+    QUEUED = "queued"
+    COLLECTING = "collecting"
+    FOLDING = "folding"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What is asked. Equal requests can share a run."""
+
+    selector: Selector = field(default_factory=Selector)
+    sections: tuple[MeasurementType, ...] = ()
+    """Empty means all. In the order of MeasurementType, without repeats."""
+    seconds: float = 10.0
+
+
+class Progress(msgspec.Struct, frozen=True, rename="kebab"):
+    """One line of a run's progress."""
+
+    run: str
+    state: RunState
+    expected: int
+    answered: int
+    seconds: float
+    """Since it began."""
+    states: dict[str, int]
+    waiting: list[str]
+    """Some of the nodes that have been asked and have not answered."""
+    reasons: dict[str, int]
+    """Why nodes failed, and how many."""
+
+
+class Run:
+    """One run. Its ledger grows while it collects; `entries` is final when it is done."""
+
+    def __init__(self, identity: str, request: RunRequest) -> None:
+        self.id = identity
+        self.request = request
+        self.state = RunState.QUEUED
+        self.expected: list[Expected] = []
+        self.asked: set[str] = set()
+        self.answers: dict[str, Answer] = {}
+        self.entries: list[Entry] = []
+        self.failure = ""
+        self.created_at = time.time()
+        self.began = time.monotonic()
+        self.collected_after = 0.0
+        """Seconds from the beginning to the last answer or the deadline."""
+        self.folded_after = 0.0
+        self.document: FleetSnapshot | None = None
+        self.ended = asyncio.Event()
+        self._names: frozenset[str] = frozenset()
+        self._open: set[str] = set()
+        self._settled = asyncio.Event()
+
+    def begin(self, expected: list[Expected]) -> None:
+        """It is for these nodes."""
+        self.expected = expected
+        self._names = frozenset(node.node for node in expected)
+
+    def wants(self, node: str) -> bool:
+        """Whether it still waits for an answer of this node, or would if the node were connected."""
+        return self.state is RunState.COLLECTING and node in self._names and node not in self.answers
+
+    def await_answer(self, node: str) -> None:
+        """The node was asked."""
+        self.asked.add(node)
+        if node not in self.answers:
+            self._open.add(node)
+
+    def settle_one(self, node: str, answer: Answer | None) -> None:
+        """The node answered, or (None) can no longer."""
+        if answer is not None:
+            self.answers[node] = answer
+        self._open.discard(node)
+        if not self._open:
+            self._settled.set()
+
+    async def wait_settled(self, until: float) -> None:
+        """Until nobody connected owes an answer, or the monotonic time given."""
+        while self._open and (left := until - time.monotonic()) > 0:
+            self._settled.clear()
+            try:
+                await asyncio.wait_for(self._settled.wait(), left)
+            except TimeoutError:
+                return
+
+    def progress(self) -> Progress:
+        """Where it stands."""
+        if self.state in (RunState.DONE, RunState.FAILED):
+            states = Counter(entry.state for entry in self.entries)
+            reasons = Counter(entry.reason for entry in self.entries if entry.reason)
+        else:
+            states = Counter(_state_so_far(answer) for answer in self.answers.values())
+            reasons = Counter(answer.failures for answer in self.answers.values() if answer.failures)
+        waiting = sorted(itertools.islice(self._open, _SHOWN)) if len(self._open) > _SHOWN else sorted(self._open)
+        return Progress(
+            run=self.id,
+            state=self.state,
+            expected=len(self.expected),
+            answered=len(self.answers),
+            seconds=round(time.monotonic() - self.began, 3),
+            states={state.value: states[state] for state in NodeState if states[state]},
+            waiting=waiting,
+            reasons=dict(reasons.most_common(10)),
+        )
+
+    async def watch(self, every: float = 0.25) -> AsyncIterator[Progress]:
+        """Progress now, whenever `every` seconds have passed, and at the end."""
+        while not self.ended.is_set():
+            yield self.progress()
+            try:
+                await asyncio.wait_for(self.ended.wait(), every)
+            except TimeoutError:
+                continue
+        yield self.progress()
+
+
+def _state_so_far(answer: Answer) -> NodeState:
+    if answer.stale:
+        return NodeState.STALE
+    return NodeState.PARTIAL if answer.failures else NodeState.OK
