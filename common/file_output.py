@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import secrets
 import stat
 import sys
 from contextlib import suppress
@@ -145,7 +144,7 @@ def _replace(target: str, content: bytes, existing: os.stat_result | None) -> No
 
 def _new_file(directory: str) -> tuple[str, int]:
     while True:
-        path = os.path.join(directory, f".eidos-{secrets.token_hex(8)}.tmp")
+        path = os.path.join(directory, f".eidos-{os.urandom(8).hex()}.tmp")
         try:
             return path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _NEW_FILE)
         except FileExistsError:
