@@ -13,6 +13,7 @@ side says about a subtype it has no data for:
 - its collector did not run, or another version of Eidos ran it that may not know the subtype: it cannot be compared.
 - the document has no `collection:` (it is older): it cannot be compared with one that has. Between two such documents
   a subtype missing from a measurement that is there counts as removed, and a measurement missing as a whole does not.
+  Parts of a subtype that older tools never read (/proc/sys/net) cannot be compared with them either.
 
 A collector that failed may still have found some facts in another way (GPUs by PCI when the driver hangs). Of those
 subtypes only keys that both sides have are compared, unless both sides failed alike. What cannot be compared is
@@ -147,6 +148,9 @@ class _Reading(StrEnum):
     UNKNOWN = "unknown"
 
 
+_NEVER_READ_BEFORE: Final[dict[_Subject, str]] = {(MeasurementType.OS, "sysctl"): "/proc/sys/net/"}
+"""Keys that the tools which wrote no `collection:` left out, by how they begin."""
+
 _TROUBLE: Final = frozenset((_Reading.FAILED, _Reading.UNKNOWN))
 
 
@@ -258,18 +262,35 @@ class _Comparison:
                 self._report(*subject, (why_old if old in _TROUBLE else "", why_new if new in _TROUBLE else ""))
             return
         alike = old is new and why_old == why_new
-        changed = self._facts(subject, states <= {_Reading.READ, _Reading.FALLBACK} and not alike)
+        both = states <= {_Reading.READ, _Reading.FALLBACK}
+        changed = self._facts(subject, self._keys(subject, both and not alike, both))
         if _Reading.ABSENT in states and changed:
             kind, why = (ChangeKind.REMOVED, why_new) if new is _Reading.ABSENT else (ChangeKind.ADDED, why_old)
             self._subtypes.append(SubtypeChange(kind, *subject, changed, why))
 
-    def _facts(self, subject: _Subject, only_shared: bool) -> int:
+    def _keys(self, subject: _Subject, only_shared: bool, both: bool) -> list[str]:
+        """The keys of a subtype that can be compared."""
+        old, new = self._before.data.get(subject, {}).keys(), self._after.data.get(subject, {}).keys()
+        if only_shared:
+            return sorted(old & new)
+        keys = old | new
+        beginning = _NEVER_READ_BEFORE.get(subject)
+        if beginning and both and self._before.has_collection != self._after.has_collection:
+            older = new if self._before.has_collection else old
+            unread = {key for key in keys if key.startswith(beginning)}
+            if unread and not unread & older:
+                reason = f"{beginning} is not in the snapshot, whose writer did not read it"
+                self._report(*subject, ("", reason) if older is new else (reason, ""))
+                keys -= unread
+        return sorted(keys)
+
+    def _facts(self, subject: _Subject, keys: Iterable[str]) -> int:
         """Compare the facts of one subtype; returns how many changed."""
         kind, subtype = subject
         old, new = self._before.data.get(subject, {}), self._after.data.get(subject, {})
         unwanted = {Stability.VOLATILE} if self._same_node else {Stability.VOLATILE, Stability.IDENTITY}
         already = len(self._changes)
-        for key in sorted(old.keys() & new.keys() if only_shared else old.keys() | new.keys()):
+        for key in keys:
             if self._rules.classify(kind.value, subtype, key) in unwanted:
                 continue
             if f"{kind.value}.{subtype}.{key}" in self._ignore:

@@ -198,6 +198,33 @@ def test_an_older_document_does_not_say_what_it_did_not_read() -> None:
         assert "does not say whether it was read" in incomparable(result)[0][2]
 
 
+NET = "/proc/sys/net/ipv4/tcp_sack"
+SYSCTL_READ = [ran("sysctl", "OS", "sysctl")]
+
+
+def test_an_older_document_has_nothing_of_the_network_to_compare() -> None:
+    old: Facts = {"OS.sysctl": {"/proc/sys/vm/swappiness": "60"}}
+    new: Facts = {"OS.sysctl": {"/proc/sys/vm/swappiness": "10", NET: "1"}}
+    reason = "/proc/sys/net/ is not in the snapshot, whose writer did not read it"
+    there, back = both_ways((old, []), (new, SYSCTL_READ), versions="01")
+    for result, side in (there, "before"), (back, "after"):
+        assert changes(result) == ["changed OS.sysctl./proc/sys/vm/swappiness"]
+        assert incomparable(result) == [("OS.sysctl", side, reason)]
+        assert result.compared == 1
+
+
+def test_the_network_is_compared_where_both_have_it() -> None:
+    one: Facts = {"OS.sysctl": {NET: "1"}}
+    other: Facts = {"OS.sysctl": {NET: "1", NET + "2": "1"}}
+    for lines in ([], SYSCTL_READ):
+        assert changes(compare((one, []), (other, lines))) == [f"added OS.sysctl.{NET}2"]
+    nothing: Facts = {"OS.sysctl": {"/proc/sys/vm/swappiness": "60"}}
+    for lines in ([], SYSCTL_READ):
+        assert changes(compare((nothing, lines), (nothing | one, lines)))
+    gone = [ran("sysctl", "OS"), absent("sysctl", "OS", "none", "sysctl")]
+    assert changes(compare((one, []), ({}, gone))) == [f"removed OS.sysctl.{NET}"]
+
+
 def test_an_older_document_against_a_unit_that_is_gone() -> None:
     new: tuple[Facts, Lines] = (
         {"SystemD.kubelet.service": {"Restart": "no"}},
