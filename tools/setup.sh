@@ -39,6 +39,19 @@ has_systemd_headers() {
     command -v pkg-config >/dev/null && pkg-config --exists libsystemd || [ -e /usr/include/systemd/sd-bus.h ]
 }
 
+# pip and the builds it starts are talkative; their words matter only when they fail.
+install() {
+    local log
+    log=$(mktemp)
+    if .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$@" >"$log" 2>&1; then
+        rm -f "$log"
+        return 0
+    fi
+    cat "$log" >&2
+    rm -f "$log"
+    return 1
+}
+
 python=$(find_python)
 # Headers that appear later must lead to a new set-up, so they are part of the stamp.
 has_systemd_headers && systemd=yes || systemd=no
@@ -52,8 +65,7 @@ fi
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 
 say "installing Python packages into .venv (a minute or so)"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-    -e '.[node,kubernetes,aggregator,dev]'
+install -e '.[node,kubernetes,aggregator,dev]' || die "pip could not install what pyproject.toml names; see above."
 
 # pystemd is compiled here; everything else works without it.
 if ! .venv/bin/python -c 'import pystemd' 2>/dev/null; then
@@ -61,7 +73,7 @@ if ! .venv/bin/python -c 'import pystemd' 2>/dev/null; then
     has_systemd_headers || wanted+=(libsystemd-dev pkg-config)
     command -v cc >/dev/null || wanted+=(gcc libc6-dev)
     if [ ${#wanted[@]} = 0 ] || need_packages "libsystemd headers and a C compiler for the systemd collector" "${wanted[@]}"; then
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[systemd]' ||
+        install -e '.[systemd]' ||
             say "pystemd did not build; the systemd collector will say it is absent"
     fi
 fi
