@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from agent.collectors.base import Context, outcome_of
+from agent.collectors.interface_names import interface_pattern
 from agent.collectors.sysfs import Sysfs, fold_devices, model_of, pci_address, present
 from agent.ethtool import Ethtool
 from common.model import Absent, Collected, MeasurementType, Ok, Scalar
@@ -94,8 +95,8 @@ def _devices(sysfs: Sysfs, physical: Mapping[str, str], local: bool) -> list[tup
     for name in sorted(physical, key=lambda name: (pci_address(physical[name]), name)):
         driver = sysfs.link(f"{_CLASS}/{name}/device/driver")
         attributes = _attributes(sysfs, name, driver)
-        if local:
-            attributes.update(_settings(name))
+        if local:  # what /sys says is said the same where only /sys can be read
+            attributes = {**_settings(name), **attributes}
         devices.append((model_of(sysfs, pci_address(physical[name]), driver), attributes))
     return devices
 
@@ -116,7 +117,7 @@ def _attributes(sysfs: Sysfs, name: str, driver: str) -> dict[str, Scalar]:
             "ipoib-mode": sysfs.text(f"{directory}/mode"),
             "master": sysfs.link(f"{directory}/master"),
             "mtu": sysfs.integer(f"{directory}/mtu"),
-            "name": name,
+            "name": interface_pattern(name),
             "operstate": sysfs.text(f"{directory}/operstate"),
             "rx-queues": sum(1 for queue in queues if queue.startswith("rx-")),
             "speed-mbps": speed if speed is not None and speed > 0 else None,
