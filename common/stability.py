@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final
 
 from common.errors import Code, InputError
@@ -134,7 +134,7 @@ def _parse_rule(number: int, entry: Any) -> Rule:
 @cache
 def default_rules() -> Rules:
     """The rules shipped with Eidos."""
-    return Rules(parse_rules(files("common").joinpath("stability.toml").read_text(encoding="utf-8")))
+    return Rules(parse_rules(Path(__file__).with_name("stability.toml").read_text(encoding="utf-8")))
 
 
 @cache

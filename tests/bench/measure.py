@@ -3,9 +3,9 @@
 import os
 import statistics
 import subprocess
-import time
+import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -28,19 +28,29 @@ class Row(msgspec.Struct):
     ratio: float | None = None
 
 
+# The peak a child reports begins with that of the process it was forked from, so the fork happens in a small one.
+_LAUNCHER: Final = """
+import os, sys, time
+quiet = os.open(os.devnull, os.O_RDWR)
+actions = [(os.POSIX_SPAWN_DUP2, quiet, number) for number in (0, 1, 2)]
+started = time.perf_counter()
+child = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, file_actions=actions)
+_, status, usage = os.wait4(child, 0)
+seconds, code = time.perf_counter() - started, os.waitstatus_to_exitcode(status)
+print(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss, code)
+"""
+
+
 def run_cost(command: Sequence[str]) -> Cost:
     """Run a command to its end, its output thrown away. Raises CalledProcessError when it fails."""
-    started = time.perf_counter()
-    quiet = subprocess.DEVNULL
     # Byte code is kept, as in an installation; some build machines switch that off.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    child = subprocess.Popen(command, stdout=quiet, stderr=quiet, stdin=quiet, env=environment)
-    _, status, usage = os.wait4(child.pid, 0)
-    wall = time.perf_counter() - started
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise subprocess.CalledProcessError(child.returncode, list(command))
-    return Cost(wall * 1e3, (usage.ru_utime + usage.ru_stime) * 1e3, usage.ru_maxrss / 1024)
+    launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, *command]
+    done = subprocess.run(launcher, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    wall, cpu, peak, status = map(float, done.stdout.split())
+    if status:
+        raise subprocess.CalledProcessError(int(status), list(command))
+    return Cost(wall * 1e3, cpu * 1e3, peak / 1024)
 
 
 def interleaved(commands: dict[str, Callable[[], Cost]], rounds: int) -> dict[str, Cost]:
