@@ -189,7 +189,7 @@ def _attributes(sysfs: Sysfs, address: str, category: str, device_class: int) ->
         attributes.update(_memory(sysfs, directory))
     else:
         # Not of GPUs: reading configuration space wakes a GPU that sleeps.
-        config = parse_config(sysfs.content(f"{directory}/config", _CONFIG_SIZE))
+        config = _config(sysfs, directory)
         attributes.update(
             present(
                 {
@@ -214,6 +214,14 @@ def _link(sysfs: Sysfs, directory: str) -> dict[str, Scalar]:
     return link
 
 
+def _config(sysfs: Sysfs, directory: str) -> PciConfig:
+    """Configuration space of a device with a PCIe link. Others have nothing we want there, and in a virtual machine
+    the hypervisor answers for every four bytes."""
+    if not sysfs.integer(f"{directory}/max_link_width"):
+        return PciConfig()
+    return parse_config(sysfs.content(f"{directory}/config", _CONFIG_SIZE))
+
+
 def _memory(sysfs: Sysfs, directory: str) -> dict[str, Scalar]:
     memory = parse_resource(sysfs.text(f"{directory}/resource") or "")
     for number in range(6):
@@ -229,11 +237,7 @@ def _isolation(sysfs: Sysfs, bridges: list[str]) -> dict[str, Scalar]:
     Redirection makes GPUDirect between devices below one switch slow, and its absence makes groups unsafe to pass
     to a virtual machine. Nothing when configuration space cannot be read whole, which takes root.
     """
-    controls = [
-        control
-        for bridge in bridges
-        if (control := parse_config(sysfs.content(f"{bridge}/config", _CONFIG_SIZE)).acs_control) is not None
-    ]
+    controls = [control for bridge in bridges if (control := _config(sysfs, bridge).acs_control) is not None]
     if not controls:
         return {}
     return {

@@ -190,7 +190,12 @@ def test_virtual_functions_are_not_listed(tmp_path: Path) -> None:
 def test_settings_from_configuration_space(tmp_path: Path) -> None:
     tree = DeviceTree(tmp_path)
     tree.pci(
-        "0000:18:00.0", attributes={"class": "0x020700"}, vendor="0x15b3", device="0x1021", config=pci_config(0x5820)
+        "0000:18:00.0",
+        attributes={"class": "0x020700"},
+        vendor="0x15b3",
+        device="0x1021",
+        max_link_width=16,
+        config=pci_config(0x5820),
     )
     facts = tree.facts(PciCollector())
     assert facts["network.15b3:1021.max-payload"] == 256
@@ -205,6 +210,7 @@ def test_access_control_is_counted_over_bridges(tmp_path: Path) -> None:
             f"0000:{number:02x}:00.0",
             attributes={"class": "0x060400"},
             vendor="0x1000",
+            max_link_width=16,
             config=pci_config(acs_control=control),
         )
     assert tree.facts(PciCollector()) == {
@@ -214,6 +220,14 @@ def test_access_control_is_counted_over_bridges(tmp_path: Path) -> None:
         "acs.completion-redirect": 2,
         "acs.upstream-forwarding": 2,
     }
+
+
+def test_configuration_space_without_a_link_is_left_alone(tmp_path: Path) -> None:
+    tree = DeviceTree(tmp_path)
+    tree.pci(
+        "0000:00:03.0", attributes={"class": "0x020000"}, vendor="0x1af4", device="0x1041", config=pci_config(0x5820)
+    )
+    assert "network.1af4:1041.max-payload" not in tree.facts(PciCollector())
 
 
 def test_configuration_space_of_gpus_is_left_alone(tmp_path: Path) -> None:

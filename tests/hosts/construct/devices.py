@@ -105,7 +105,19 @@ class Machine:
     def bridge(self, path: str, acs: int | None, vendor: str = "0x8086", device: str = "0x352a") -> None:
         """A root port or a port of a switch, with its ACS control."""
         config = config_space(device_control(256, 128), acs)
-        self.pci(path, Model("0x060400", vendor, device, (vendor, "0x0000"), "pcieport", config=config))
+        self.pci(
+            path,
+            Model(
+                "0x060400",
+                vendor,
+                device,
+                (vendor, "0x0000"),
+                "pcieport",
+                speed="32.0 GT/s PCIe",
+                width=16,
+                config=config,
+            ),
+        )
 
     def interface(self, device: str, name: str, mac: str, **attributes: Content) -> str:
         """A network interface of a device."""
