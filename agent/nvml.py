@@ -23,6 +23,9 @@ from agent.nvml_reading import ANSWER_LIMIT, Reading, Refusal, trouble_refusal
 from common.model import FailureCode
 
 _HERE: Final = os.path.dirname(os.path.abspath(__file__))
+CHILD_SCRIPT: Final = os.path.join(_HERE, "nvml_child.py")
+_LONGEST: Final = 3600.0
+"""Seconds an answer may take at most, so that "no deadline" is one."""
 _decoder: Final = msgspec.json.Decoder(Reading)
 
 
@@ -129,7 +132,12 @@ class _Process:
 
     @property
     def is_alive(self) -> bool:
-        return self._popen.poll() is None
+        if self._popen.returncode is not None:
+            return False
+        try:  # only looked at: collecting its status is for whoever waits for it already
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:
+            return False
 
     def acquire(self, deadline: float) -> bool:
         return self._lease is None or self._lease.acquire(deadline)
@@ -187,12 +195,15 @@ class NvmlChild:
     """Asks NVML through a child process; starts it when needed and keeps it until `release`.
 
     `library` is the libnvidia-ml.so.1 to load, `information` the directory of /proc/driver/nvidia/gpus as seen from
-    here, `lease_directories` the places to try for the file all processes share (agent/nvml_lease.py). Not safe to
-    use from two threads at once.
+    here, `lease_directories` the places to try for the file all processes share (agent/nvml_lease.py), `script` what
+    the child runs. Not safe to use from two threads at once.
     """
 
-    def __init__(self, library: str, information: str, lease_directories: Sequence[str]) -> None:
+    def __init__(
+        self, library: str, information: str, lease_directories: Sequence[str], script: str = CHILD_SCRIPT
+    ) -> None:
         self.library = library
+        self._script = script
         self._information = information
         self._lease_directories = list(lease_directories)
         self._process: _Process | None = None
@@ -206,9 +217,12 @@ class NvmlChild:
 
     def request(self, volatile: bool, deadline: float) -> Reading | Refusal:
         """Everything NVML says, by `deadline` (time.monotonic()); `volatile` asks for live readings too."""
+        deadline = min(deadline, time.monotonic() + _LONGEST)
         if self._abandoned and self._abandoned.is_alive:
             return unresponsive(self._abandoned.record())
         self._abandoned = None
+        if self._process and not self._process.is_alive:
+            self.release()  # it ended while idle, which says nothing about the driver
         if self._process is None:
             started = self._start(deadline)
             if isinstance(started, Refusal):
@@ -218,14 +232,11 @@ class NvmlChild:
             return unresponsive(self._process.record())
         try:
             reading = self._process.ask(volatile, deadline)
-        except _SilenceError:
-            self._abandoned = self._process
+        except (_SilenceError, _DeathError) as error:
+            record = self._process.record()
+            self._abandoned = self._process  # as far as we know it may be alive
             self.release()
-            return unresponsive(self._abandoned.record())
-        except _DeathError as death:
-            refusal = broken(str(death), self._process.record())
-            self.release()
-            return refusal
+            return broken(str(error), record) if isinstance(error, _DeathError) else unresponsive(record)
         if not reading.is_clean:
             # A lost GPU that comes back, or a reloaded driver, is seen only by a process that initialises anew.
             self.release()
@@ -254,8 +265,7 @@ class NvmlChild:
             "information": self._information,
         }
         # -I and -S: no user's or site's code runs in there, and the interpreter is up in a third of the time.
-        script = os.path.join(_HERE, "nvml_child.py")
-        command = [sys.executable, "-I", "-S", script, msgspec.json.encode(setup).decode()]
+        command = [sys.executable, "-I", "-S", self._script, msgspec.json.encode(setup).decode()]
         try:
             return _Process(command, lease)
         except OSError as error:

@@ -89,7 +89,7 @@ _MEANING: Final = {
     11: "has trouble with a GPU's interrupt",
     12: "misses a library of its own",
     14: "found a corrupted infoROM",
-    15: "has lost the GPU",
+    15: "has lost the GPU, which has fallen off the bus",
     16: "wants the GPU reset",
     17: "was refused by the operating system",
     18: "is of another version than its library",
@@ -111,7 +111,7 @@ _CODES: Final = {
 _ADVICE: Final = {
     4: "run as root, or in a privileged container",
     9: "load the nvidia kernel module",
-    15: "it has fallen off the bus; reset it, or restart the node",
+    15: "reset it, or restart the node",
     16: "reset it, or restart the node",
     18: "restart the node, or reload the kernel module, after a driver update",
 }
