@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Final
 
 from aggregator.blobs import BlobStore
@@ -49,7 +50,7 @@ class Fleet:
         self._folder = ThreadPoolExecutor(1, "fold")
         self._names = NodeNames(())
         self._last_fold: tuple[NodeNames, Mapping[str, NodeFacts], Folded] | None = None
-        self._folding = 0
+        self._reading = 0
         self._contents_at_sweep = 0
         self._to_publish: FleetSnapshot | None = None
         self._publishing: asyncio.Task[None] | None = None
@@ -76,24 +77,29 @@ class Fleet:
             await asyncio.sleep(1.0)
             self.hub.tick()
 
+    @contextmanager
+    def reading_content(self) -> Iterator[None]:
+        """While somebody reads content beside the loop, none is dropped."""
+        self._reading += 1
+        try:
+            yield
+        finally:
+            self._reading -= 1
+
     async def _finish(self, run: Run) -> None:
         """Make a run's document."""
         if self._names.names != (names := tuple(sorted(entry.node for entry in run.entries))):
             self._names = NodeNames(names)
         nodes = self._facts(run)
         metadata = FleetMetadata(VERSION, run.id, timestamp(time.time()))
-        self._folding += 1
-        try:
-            loop = asyncio.get_running_loop()
-            run.document = await loop.run_in_executor(
+        with self.reading_content():
+            run.document = await asyncio.get_running_loop().run_in_executor(
                 self._folder, self._document, metadata, run.entries, nodes, self._names
             )
-        finally:
-            self._folding -= 1
         if not run.request.sections and not run.request.selector.nodes and not run.request.selector.labels:
             self.latest = run
             self._publish(run.document)
-        if not self._folding and self.counts.contents != self._contents_at_sweep:
+        if not self._reading and self.counts.contents != self._contents_at_sweep:
             self._contents_at_sweep = self.counts.contents
             self.hub.forget_unused()
 

@@ -12,8 +12,9 @@ from typing import Final
 import msgspec
 
 from aggregator.ledger import Answer, Entry, Expected
+from aggregator.names import unfold_names
 from aggregator.selector import Selector
-from common.fleet import FleetSnapshot, NodeState
+from common.fleet import FleetSnapshot, Group, NodeState
 from common.model import MeasurementType
 
 _SHOWN: Final = 5
@@ -75,6 +76,7 @@ class Run:
         self.folded_after = 0.0
         self.document: FleetSnapshot | None = None
         self.ended = asyncio.Event()
+        self._group_of: dict[str, Group] | None = None
         self._names: frozenset[str] = frozenset()
         self._open: set[str] = set()
         self._settled = asyncio.Event()
@@ -110,6 +112,18 @@ class Run:
                 await asyncio.wait_for(self._settled.wait(), left)
             except TimeoutError:
                 return
+
+    def group_of(self) -> dict[str, Group]:
+        """Each folded node's group, once there is a document."""
+        if self._group_of is None:
+            if self.document is None:
+                return {}
+            self._group_of = {
+                node: group
+                for group in self.document.groups
+                for node in unfold_names(group.nodes, self.document.node_table)
+            }
+        return self._group_of
 
     def progress(self) -> Progress:
         """Where it stands."""

@@ -117,7 +117,7 @@ class Runs:
     async def _collect(self, run: Run) -> None:
         until = run.began + run.request.seconds
         run.begin(run.request.selector.select(self._expected()))
-        frame = self._frame(run)
+        frame = self._frame(run, run.request.seconds)
         for number, node in enumerate(run.expected):
             self._ask(run, self._hub.nodes.get(node.node), frame)
             if number % 256 == 255:
@@ -135,9 +135,8 @@ class Runs:
         nodes = self._hub.nodes
         return any((seen := nodes.get(node.node)) is None or seen.link is None for node in run.expected)
 
-    def _frame(self, run: Run) -> bytes:
-        left = run.began + run.request.seconds - time.monotonic()
-        return wire.encode(Collect(run.id, list(run.request.sections), max(0.05, left * _HEADROOM)))
+    def _frame(self, run: Run, seconds: float) -> bytes:
+        return wire.encode(Collect(run.id, list(run.request.sections), max(0.05, seconds * _HEADROOM)))
 
     def _ask(self, run: Run, node: Node | None, frame: bytes) -> None:
         if node is not None and node.link is not None and node.link.schema:
@@ -174,7 +173,8 @@ class Runs:
         """An agent came (back): runs that want its node ask it for what time is left."""
         for run in self._active.values():
             if run.wants(node.name):
-                self._ask(run, node, self._frame(run))
+                left = run.began + run.request.seconds - time.monotonic()
+                self._ask(run, node, self._frame(run, left))
 
     def left(self, node: Node) -> None:
         """A link went down: nobody waits for its answer."""

@@ -35,7 +35,7 @@ class RunSettings:
     queued: int = 16
     kept: int = 8
     """Finished runs whose documents can still be asked for."""
-    warming: float = 15.0
+    warming: float = 10.0
     """After a start, how long runs wait for agents that have not come back yet."""
 
 

@@ -1,0 +1,217 @@
+"""The endpoints of /v1, in one list. Handlers parse and render; what they show is made in views.py and below."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Final
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta
+
+from aggregator.api import views
+from aggregator.api.metrics import CONTENT_TYPE, Exposition
+from aggregator.api.negotiate import NDJSON, render
+from aggregator.api.problems import errors_as_problems, users_only
+from aggregator.auth import UserAuthenticator
+from aggregator.fleet import Fleet
+from aggregator.run import Run, RunRequest, RunState
+from aggregator.selector import Selector
+from aggregator.settings import ApiSettings
+from common.errors import Code, FleetError, InputError, UsageError
+from common.fleet import FleetSnapshot, NodeState
+from common.model import MeasurementType
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_PROGRESS_EVERY: Final = 0.25
+
+
+class RunBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of POST /v1/runs. All optional."""
+
+    nodes: Annotated[str, Meta(max_length=64_000)] = ""
+    """A node set; empty means all expected nodes."""
+    labels: Annotated[str, Meta(max_length=4096)] = ""
+    """A label selector; empty means all."""
+    sections: Annotated[list[MeasurementType], Meta(max_length=5)] = []
+    """Empty means all."""
+    seconds: Annotated[float, Meta(gt=0, le=3600)] | None = None
+    """Deadline; the aggregator has a default and a maximum."""
+
+
+class NodeList(msgspec.Struct, frozen=True, rename={"continue_after": "continue"}):
+    """One page of nodes."""
+
+    items: list[views.NodeView]
+    continue_after: str = ""
+    """Pass as `after` for the next page; empty on the last."""
+
+
+class Api:
+    """The handlers, over one fleet."""
+
+    def __init__(self, fleet: Fleet, settings: ApiSettings, ready: Callable[[], bool]) -> None:
+        self._fleet = fleet
+        self._settings = settings
+        self._ready = ready
+        self._exposition = Exposition(fleet)
+        self._waiting = 0
+
+    def routes(self) -> list[web.RouteDef]:
+        """What is served."""
+        return [
+            web.get("/livez", self.livez),
+            web.get("/readyz", self.readyz),
+            web.get("/metrics", self.metrics),
+            web.post("/v1/runs", self.start_run),
+            web.get("/v1/runs/{run}", self.run),
+            web.get("/v1/runs/{run}/snapshot", self.run_snapshot),
+            web.get("/v1/snapshot", self.snapshot),
+            web.get("/v1/nodes", self.nodes),
+            web.get("/v1/nodes/{node}", self.node),
+            web.get("/v1/groups", self.groups),
+            web.get("/v1/outliers", self.outliers),
+            web.get("/v1/facts/{fact:.+}", self.fact),
+        ]
+
+    async def livez(self, request: web.Request) -> web.Response:
+        """The event loop turns."""
+        return web.Response(text="ok\n")
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        """Agents and users are served."""
+        return web.Response(text="ok\n") if self._ready() else web.Response(status=503, text="not ready\n")
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Prometheus' text format."""
+        return web.Response(body=self._exposition.render(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def start_run(self, request: web.Request) -> web.StreamResponse:
+        """Start a run, or join one that asks the same. Waits for the document; `Prefer: respond-async` does not.
+
+        With `Accept: application/x-ndjson` progress is streamed, one object a line; the last is done or failed.
+        """
+        run_request = self._run_request(await self._body(request))
+        stream = NDJSON in request.headers.get("Accept", "")
+        if "respond-async" in request.headers.get("Prefer", ""):
+            run = self._fleet.runs.start(run_request)
+            return await render(request, run.progress(), status=202, headers={"Location": f"/v1/runs/{run.id}"})
+        if self._waiting >= self._settings.most_waiting:
+            raise FleetError(Code.FLEET_BUSY, "too many requests wait for runs", "Try again later.")
+        run = self._fleet.runs.start(run_request)
+        self._waiting += 1
+        try:
+            if stream:
+                return await self._stream(request, run)
+            await run.ended.wait()
+        finally:
+            self._waiting -= 1
+        return await self._document(request, run)
+
+    async def run(self, request: web.Request) -> web.Response:
+        """A run's progress."""
+        return await render(request, self._find(request).progress())
+
+    async def run_snapshot(self, request: web.Request) -> web.Response:
+        """The document of a run that has ended."""
+        return await self._document(request, self._find(request))
+
+    async def snapshot(self, request: web.Request) -> web.Response:
+        """The last document over the whole fleet."""
+        run, document = self._latest()
+        return await render(request, document, run.id)
+
+    async def nodes(self, request: web.Request) -> web.Response:
+        """Nodes and their states, by name; `state` (several, by comma), `after` and `limit`."""
+        states = frozenset(filter(None, request.query.get("state", "").split(",")))
+        if unknown := states - {state.value for state in NodeState}:
+            raise UsageError(f"there is no state {min(unknown)[:40]!r}", f"Choose from {', '.join(NodeState)}.")
+        items, more = views.nodes(self._fleet, request.query.get("after", ""), _limit(request.query), states)
+        return await render(request, NodeList(items, items[-1].node if more else ""))
+
+    async def node(self, request: web.Request) -> web.Response:
+        """One node's last known snapshot, as one-shot mode would have written it there."""
+        name = request.match_info["node"]
+        document = self._fleet.snapshot_of(name)
+        if document is None:
+            raise FleetError(Code.FLEET_NOT_FOUND, f"nothing is known of a node {name[:253]!r}")
+        return await render(request, document)
+
+    async def groups(self, request: web.Request) -> web.Response:
+        """Groups of equal nodes, largest first."""
+        run, document = self._latest()
+        return await render(request, {"items": document.groups, "nodeTable": document.node_table}, run.id)
+
+    async def outliers(self, request: web.Request) -> web.Response:
+        """Outliers, those that differ least first."""
+        run, document = self._latest()
+        return await render(request, {"items": document.outliers, "nodeTable": document.node_table}, run.id)
+
+    async def fact(self, request: web.Request) -> web.Response:
+        """One fact across the fleet: values and who has them."""
+        run, _ = self._latest()
+        after, limit = request.query.get("after", ""), _limit(request.query)
+        with self._fleet.reading_content():
+            view = await asyncio.to_thread(views.fact, self._fleet, run, request.match_info["fact"], after, limit)
+        return await render(request, view)
+
+    def _latest(self) -> tuple[Run, FleetSnapshot]:
+        run = self._fleet.latest
+        if run is None or run.document is None:
+            raise FleetError(Code.FLEET_NOT_FOUND, "there is no snapshot yet", "Start a run: POST /v1/runs.")
+        return run, run.document
+
+    def _find(self, request: web.Request) -> Run:
+        run = self._fleet.runs.find(request.match_info["run"])
+        if run is None:
+            raise FleetError(Code.FLEET_NOT_FOUND, "there is no such run", "Only the last few runs are kept.")
+        return run
+
+    async def _document(self, request: web.Request, run: Run) -> web.Response:
+        if run.state is RunState.FAILED or (run.ended.is_set() and run.document is None):
+            raise FleetError(Code.FLEET_FAILED, f"the run failed: {run.failure}")
+        if run.document is None:
+            raise FleetError(Code.FLEET_NOT_FOUND, "the run has not ended yet", f"See /v1/runs/{run.id}.")
+        return await render(request, run.document, run.id, headers={"Location": f"/v1/runs/{run.id}"})
+
+    async def _stream(self, request: web.Request, run: Run) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": NDJSON, "Cache-Control": "no-cache"})
+        await response.prepare(request)
+        async for progress in run.watch(_PROGRESS_EVERY):
+            await response.write(msgspec.json.encode(progress) + b"\n")
+        await response.write_eof()
+        return response
+
+    async def _body(self, request: web.Request) -> RunBody:
+        try:
+            async with asyncio.timeout(self._settings.body_within):
+                text = await request.read()
+        except TimeoutError as error:
+            raise web.HTTPRequestTimeout(text="the request's body did not come in time") from error
+        try:
+            return msgspec.json.decode(text, type=RunBody) if text.strip() else RunBody()
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise InputError(Code.INPUT_MALFORMED, f"the body is not a run request: {error}") from error
+
+    def _run_request(self, body: RunBody) -> RunRequest:
+        return RunRequest(
+            Selector(body.nodes, body.labels),
+            tuple(kind for kind in MeasurementType if kind in body.sections),
+            body.seconds if body.seconds is not None else self._fleet.settings.run.seconds,
+        )
+
+
+def _limit(query: Mapping[str, str]) -> int:
+    text = query.get("limit", str(views.DEFAULT_ITEMS))
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= views.MOST_ITEMS):
+        raise UsageError(f"limit must be a number from 1 to {views.MOST_ITEMS}")
+    return int(text)
+
+
+def application(
+    fleet: Fleet, users: UserAuthenticator, settings: ApiSettings, ready: Callable[[], bool]
+) -> web.Application:
+    """The API as an application."""
+    app = web.Application(client_max_size=settings.most_body, middlewares=[errors_as_problems, users_only(users)])
+    app.add_routes(Api(fleet, settings, ready).routes())
+    return app

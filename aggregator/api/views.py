@@ -1,0 +1,176 @@
+"""What the API shows of the fleet besides the document itself. No HTTP here."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from aggregator.fleet import Fleet
+from aggregator.ledger import timestamp
+from aggregator.names import unfold_names
+from aggregator.run import Run
+from aggregator.unfold import value_by_group
+from common.errors import Code, FleetError
+from common.fleet import FleetSnapshot, FoldedSubtype, NodeState
+from common.model import MeasurementType, Scalar
+from common.nodeset import fold_names, unfold_indexes
+from common.section import restored
+
+MOST_ITEMS: Final = 1000
+DEFAULT_ITEMS: Final = 500
+
+
+class NodeView(msgspec.Struct, frozen=True, omit_defaults=True, rename="kebab"):
+    """One node: its state in the last snapshot, and how it is now."""
+
+    node: str
+    connected: bool
+    state: NodeState | UnsetType = UNSET
+    """Unset before the first snapshot."""
+    reason: str = ""
+    facts_at: str = ""
+    group: int | UnsetType = UNSET
+    group_id: str = ""
+
+
+class FactValue(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One value of a fact and who has it. No value: not there."""
+
+    count: int
+    nodes: str
+    value: Scalar | UnsetType = UNSET
+
+
+class FactView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One fact across the fleet, most common value first; or node by node when it is each node's own."""
+
+    type: MeasurementType
+    subtype: str
+    key: str
+    values: list[FactValue] = []
+    own: dict[str, Scalar] = {}
+    more: str = ""
+    """The node to continue after, when `own` was cut."""
+
+
+def nodes(fleet: Fleet, after: str, limit: int, states: frozenset[str]) -> tuple[list[NodeView], bool]:
+    """Expected nodes by name, and whether there are more."""
+    latest = fleet.latest
+    entries = {entry.node: entry for entry in latest.entries} if latest else {}
+    groups = latest.group_of() if latest else {}
+    found: list[NodeView] = []
+    for expected in sorted(fleet.expected(), key=lambda node: node.node):
+        name = expected.node
+        if name <= after:
+            continue
+        entry = entries.get(name)
+        if states and (entry is None or entry.state.value not in states):
+            continue
+        if len(found) == limit:
+            return found, True
+        node, group = fleet.hub.nodes.get(name), groups.get(name)
+        found.append(
+            NodeView(
+                node=name,
+                connected=node is not None and node.link is not None,
+                state=entry.state if entry else UNSET,
+                reason=entry.reason if entry else "",
+                facts_at=timestamp(node.known.at) if node and node.known else "",
+                group=group.group if group else UNSET,
+                group_id=group.id if group else "",
+            )
+        )
+    return found, False
+
+
+def fact(fleet: Fleet, run: Run, text: str, after: str, limit: int) -> FactView:
+    """`Type.subtype.key` across the fleet; reads content. Raises FleetError when nobody has it."""
+    document = run.document
+    if document is None:
+        raise FleetError(Code.FLEET_NOT_FOUND, "there is no snapshot yet", "Start a run: POST /v1/runs.")
+    for kind, subtype, key in _readings(document, text):
+        folded = next(
+            (s for m in document.measurements if m.type is kind for s in m.subtypes if s.subtype == subtype), None
+        )
+        if folded is not None and key not in folded.scattered and (values := _values(document, folded, key)):
+            return FactView(kind, subtype, key, values)
+        own, more = _own(fleet, run, (kind, subtype, key), after, limit)
+        if own:
+            return FactView(kind, subtype, key, own=own, more=more)
+    raise FleetError(Code.FLEET_NOT_FOUND, f"no node has a fact {text[:200]!r}", "Write it as Type.subtype.key.")
+
+
+def _readings(document: FleetSnapshot, text: str) -> Iterator[tuple[MeasurementType, str, str]]:
+    """The ways to read it: subtypes have dots of their own (`SystemD.containerd.service.Delegate`)."""
+    kind_text, _, rest = text.partition(".")
+    kind = next((kind for kind in MeasurementType if kind.value.lower() == kind_text.lower()), None)
+    if kind is None:
+        return
+    known = {s.subtype for m in document.measurements if m.type is kind for s in m.subtypes}
+    parts = rest.split(".")
+    cuts = [(".".join(parts[:cut]), ".".join(parts[cut:])) for cut in range(1, len(parts))]
+    for subtype, key in sorted(cuts, key=lambda cut: (cut[0] not in known, len(cut[0]))):
+        yield kind, subtype, key
+
+
+def _values(document: FleetSnapshot, folded: FoldedSubtype, key: str) -> list[FactValue]:
+    having = unfold_indexes(folded.groups) if folded.groups else list(range(len(document.groups)))
+    if key in folded.data:
+        return [FactValue(folded.count, _names(document, having), folded.data[key])]
+    differing = next((differing for differing in folded.differs if differing.key == key), None)
+    if differing is None:
+        return []
+    held = dict(value_by_group(differing, having))
+    by_value: dict[bytes, tuple[Scalar | UnsetType, list[int]]] = {}
+    for group in having:
+        value = held.get(group, UNSET)
+        token = b"" if value is UNSET else msgspec.msgpack.encode(value)
+        by_value.setdefault(token, (value, []))[1].append(group)
+    values = [
+        FactValue(sum(document.groups[group].count for group in groups), _names(document, groups), value)
+        for value, groups in by_value.values()
+    ]
+    return sorted(values, key=lambda value: -value.count)
+
+
+def _names(document: FleetSnapshot, groups: Sequence[int]) -> str:
+    """Names of several groups as one set. Names that stand in the table are written out."""
+    return fold_names(
+        name for group in groups for name in unfold_names(document.groups[group].nodes, document.node_table)
+    )
+
+
+def _own(
+    fleet: Fleet, run: Run, place: tuple[MeasurementType, str, str], after: str, limit: int
+) -> tuple[dict[str, Scalar], str]:
+    """A fact that is each node's own, read node by node, and the node to continue after."""
+    found: dict[str, Scalar] = {}
+    for name in _after(sorted(run.group_of()), after):
+        if len(found) == limit:
+            return found, max(found)
+        value = _own_value(fleet, name, place)
+        if value is not UNSET:
+            found[name] = value
+    return found, ""
+
+
+def _own_value(fleet: Fleet, name: str, place: tuple[MeasurementType, str, str]) -> Scalar | UnsetType:
+    kind, subtype, key = place
+    node = fleet.hub.nodes.get(name)
+    if node is None or node.known is None:
+        return UNSET
+    for digest in node.known.identities:
+        of_kind, own = fleet.catalog.identity(digest)
+        if of_kind is kind and subtype in own and key in own[subtype].data:
+            return own[subtype].data[key]
+    for digest in node.known.facts.sections:
+        of_kind, manifest = fleet.catalog.subtypes(digest)
+        if of_kind is kind and subtype in manifest:
+            data = fleet.catalog.data(manifest[subtype])
+            return restored(data[key], name) if key in data else UNSET
+    return UNSET
+
+
+def _after(names: Iterable[str], after: str) -> Iterator[str]:
+    return (name for name in names if name > after)

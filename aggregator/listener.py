@@ -1,0 +1,102 @@
+"""A TLS listener for one aiohttp application, with limits that aiohttp leaves to the caller.
+
+Slow peers hold nothing for long: the TLS handshake and the request's head each have a time (bodies: aggregator/api).
+Beyond a number of connections new ones are dropped at once. What was dropped is counted by reason.
+"""
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from aggregator.counts import Counts
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+# aiohttp would log every malformed request of any stranger.
+_silent: Final = logging.getLogger("aggregator.listener.aiohttp")
+
+
+class _Dropped(asyncio.Protocol):
+    """What a connection beyond the limit gets."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            transport.abort()
+
+
+class Listener:
+    """Serves an application on one address."""
+
+    def __init__(
+        self, app: web.Application, tls: ssl.SSLContext, counts: Counts, most_connections: int, head_within: float
+    ) -> None:
+        self._app = app
+        self._tls = tls
+        self._counts = counts
+        self._most = most_connections
+        self._head_within = head_within
+        self._waiting: dict[RequestHandler, float] = {}  # since when; no request yet
+        self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+        app.middlewares.insert(0, self._note_request)
+        _silent.setLevel(logging.CRITICAL + 1)
+
+    async def start(self, address: str, port: int) -> int:
+        """Listen. Returns the port, chosen by the system when 0 was given. Raises OSError."""
+        self._runner = web.AppRunner(
+            self._app, access_log=None, logger=_silent, keepalive_timeout=30.0, lingering_time=2.0,
+            max_line_size=16_384, max_field_size=32_768, auto_decompress=False, handler_cancellation=True,
+            shutdown_timeout=2.0,
+        )  # fmt: skip
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            self._accept, address, port, ssl=self._tls, ssl_handshake_timeout=10.0, ssl_shutdown_timeout=2.0,
+            backlog=4096, reuse_address=True,
+        )  # fmt: skip
+        self._sweeping = loop.create_task(self._sweep(), name="listener-sweep")
+        bound: int = self._server.sockets[0].getsockname()[1]
+        return bound
+
+    async def stop(self) -> None:
+        """Stop listening; requests under way have two seconds to end."""
+        if self._server is not None:
+            self._server.close()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    def _accept(self) -> asyncio.Protocol:
+        server = self._runner.server if self._runner is not None else None
+        if server is None or len(server.connections) >= self._most:
+            self._counts.http_dropped["too-many-connections"] += 1
+            return _Dropped()
+        handler = server()
+        self._waiting[handler] = time.monotonic()
+        return handler
+
+    @web.middleware
+    async def _note_request(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        self._waiting.pop(request.protocol, None)
+        return await handler(request)
+
+    async def _sweep(self) -> None:
+        """Drop connections whose first request's head does not come."""
+        while True:
+            await asyncio.sleep(1.0)
+            now = time.monotonic()
+            for handler, since in list(self._waiting.items()):
+                if now - since > self._head_within:
+                    self._waiting.pop(handler, None)
+                    if handler.transport is not None:
+                        self._counts.http_dropped["slow-head"] += 1
+                        handler.force_close()

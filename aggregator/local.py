@@ -1,0 +1,113 @@
+"""A fleet without a cluster: its own keys and tokens in a directory, its nodes from a list.
+
+    DIRECTORY/ca.crt                  what agents and users trust
+    DIRECTORY/user-token              what opens the HTTP API
+    DIRECTORY/tokens/NODE             the token of the agent on NODE, renewed in place while the aggregator runs
+    DIRECTORY/published/eidos-fleet/  the last fleet snapshot, as in ConfigMap eidos-fleet
+    DIRECTORY/private/                keys; nobody else's business
+
+The same directory can be served again: keys and tokens stay.
+"""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from aggregator.auth import Authenticator, TokenUser
+from aggregator.fleet import Fleet
+from aggregator.ledger import Expected
+from aggregator.publish import DirectoryPublisher
+from aggregator.server import Server
+from aggregator.settings import Settings
+from aggregator.signer import LOCAL_ISSUER, LOCAL_SERVICE_ACCOUNT, LocalSigner
+from aggregator.tls import BUNDLE, Authority
+
+TOKEN_SECONDS: Final = 3600.0
+_RENEWED_EVERY: Final = TOKEN_SECONDS / 3
+
+
+class LocalFleet:
+    """Aggregator, keys and tokens of a local fleet."""
+
+    def __init__(
+        self, settings: Settings, nodes: Sequence[str], labels: Mapping[str, Mapping[str, str]] | None = None
+    ) -> None:
+        """`nodes` are the expected ones; `labels` may give some of them labels. Raises OSError."""
+        self.directory = settings.directory
+        self.nodes = tuple(nodes)
+        private = self.directory / "private"
+        for directory in (private, self.directory / "tokens", self.directory / "published"):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.signer = LocalSigner(_kept(private / "signer.pem"))
+        write_whole(private / "signer.pem", self.signer.key_pem)
+        self.user_token = (
+            (_kept(self.directory / "user-token") or secrets.token_urlsafe(32).encode()).decode().strip()
+        )
+        write_whole(self.directory / "user-token", self.user_token.encode())
+        expected = [Expected(node, labels=(labels or {}).get(node, {})) for node in self.nodes]
+        self.fleet = Fleet(
+            replace(settings, directory=private),
+            lambda: expected,
+            DirectoryPublisher(self.directory / "published"),
+        )
+        self.server = Server(
+            self.fleet,
+            Authenticator(self.signer, LOCAL_ISSUER, LOCAL_SERVICE_ACCOUNT),
+            TokenUser(self.user_token),
+            Authority.from_files({path.name: path.read_bytes() for path in private.glob("authority-*.pem")}),
+            self._keep,
+        )
+        self._renewing: asyncio.Task[None] | None = None
+
+    def _keep(self, authority: Authority) -> None:
+        files = dict(authority.files)
+        write_whole(self.directory / BUNDLE, files.pop(BUNDLE), mode=0o644)
+        for old in set((self.directory / "private").glob("authority-*.pem")):
+            if old.name not in files:
+                old.unlink()
+        for name, content in files.items():
+            write_whole(self.directory / "private" / name, content)
+
+    def token_file(self, node: str) -> Path:
+        """Where a node's agent finds its token."""
+        return self.directory / "tokens" / node
+
+    def write_tokens(self) -> None:
+        """A fresh token for every node. Raises OSError."""
+        for node in self.nodes:
+            write_whole(self.token_file(node), self.signer.token(node, seconds=TOKEN_SECONDS).encode())
+
+    async def start(self) -> None:
+        """Serve. Raises OSError when an address is taken."""
+        self.write_tokens()
+        await self.server.start()
+        self._renewing = asyncio.get_running_loop().create_task(self._renew_tokens(), name="renew-tokens")
+
+    async def stop(self) -> None:
+        """Serve no more. Keys and tokens stay in the directory."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.gather(self._renewing, return_exceptions=True)
+        await self.server.stop()
+
+    async def _renew_tokens(self) -> None:
+        while True:
+            await asyncio.sleep(_RENEWED_EVERY)
+            self.write_tokens()
+
+
+def _kept(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
+
+
+def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write so that a reader sees the old content or the new. Raises OSError."""
+    new = path.with_name(f".{path.name}.new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    os.replace(new, path)
