@@ -4,7 +4,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException, HTTPSConnection
 from typing import Any
@@ -45,9 +45,19 @@ class Api:
             kept.close()
             self._local.connection = None
 
-    def text(self, method: str, path: str, body: Document | None = None, kind: str = "application/json") -> str:
+    def text(
+        self,
+        method: str,
+        path: str,
+        body: Document | None = None,
+        kind: str = "application/json",
+        timeout: float = 30,
+    ) -> str:
         """Raises ApiError for an error status, OSError or HTTPException when there is no answer."""
         connection = self._connection()
+        connection.timeout = timeout
+        if connection.sock is not None:
+            connection.sock.settimeout(timeout)
         try:
             connection.request(
                 method,
@@ -68,23 +78,18 @@ class Api:
         document: Document = json.loads(self.text("GET", path))
         return document
 
-    def create_all(self, path: str, bodies: Iterable[Document], connections: int = 8) -> None:
-        """Creates every object below `path`, several at a time."""
+    def create_all(self, path: str, bodies: Sequence[Document], connections: int = 8) -> None:
+        """Creates every object below `path`, over several connections."""
 
-        def create(body: Document) -> None:
-            self.text("POST", path, body)
-
-        with ThreadPoolExecutor(connections) as pool:
-            for _ in pool.map(create, bodies):
-                pass
-            # One more turn of each thread, to close what it kept.
-            barrier = threading.Barrier(connections)
-
-            def finish(_: int) -> None:
-                barrier.wait()
+        def create(part: Sequence[Document]) -> None:
+            try:
+                for body in part:
+                    self.text("POST", path, body)
+            finally:
                 self.close()
 
-            list(pool.map(finish, range(connections)))
+        with ThreadPoolExecutor(connections) as pool:
+            list(pool.map(create, (bodies[start::connections] for start in range(connections))))
 
     def wait_ready(self, timeout: float) -> None:
         """Waits until `/readyz` says ok; raises TimeoutError with what it said last."""

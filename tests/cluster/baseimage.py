@@ -5,6 +5,7 @@ Debian made by debootstrap that stands in for debian:bookworm-slim.
 """
 
 import os
+import ssl
 import subprocess
 import time
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from tests.cluster.progress import step
 from tests.cluster.requirements import check_machine, install_packages
 
 _ONE_DAY = 24 * 3600
+_AUTHORITIES = "/etc/machine-authorities.crt"
 
 
 def _buildah(*arguments: str, timeout: float = 1800) -> str:
@@ -58,8 +60,7 @@ def base_image() -> str:
 def build_image(dockerfile: Path, tag: str, context: Path, args: Mapping[str, str] | None = None) -> Path:
     """Builds `dockerfile` in `context` as `tag` and returns a docker archive of it, for `Cluster.load_image`.
 
-    `BASE` is given unless `args` has it. Steps that did not change are taken from buildah's store; the machine's
-    certificate authorities are mounted into the steps, so that they can reach package registries as it can.
+    `BASE` is given unless `args` has it. Steps that did not change are taken from buildah's store.
     """
     build_args = {"BASE": base_image(), **(args or {})}
     given = [f"--build-arg={name}={value}" for name, value in build_args.items()]
@@ -70,13 +71,26 @@ def build_image(dockerfile: Path, tag: str, context: Path, args: Mapping[str, st
             "--quiet",
             "--timestamp=0",
             "--pull-never",
-            "--volume=/etc/ssl/certs:/etc/ssl/certs:ro",
+            *_trust(),
             *given,
             f"--file={dockerfile}",
             f"--tag={tag}",
             str(context),
         )
     return _archive(tag, built.splitlines()[-1])
+
+
+def _trust() -> list[str]:
+    """Lets pip in the steps trust the authorities this machine trusts, so that it reaches a package index as we do.
+
+    Single files are mounted, not /etc/ssl/certs, which the package ca-certificates must be able to write.
+    """
+    authorities = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
+    if not Path(authorities).exists():
+        return []
+    settings = cache_root() / "pip.conf"
+    settings.write_text(f"[global]\ncert = {_AUTHORITIES}\ndisable-pip-version-check = true\n")
+    return [f"--volume={authorities}:{_AUTHORITIES}:ro", f"--volume={settings}:/etc/pip.conf:ro"]
 
 
 def _archive(tag: str, image_id: str) -> Path:

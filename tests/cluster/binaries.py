@@ -14,7 +14,6 @@ from pathlib import Path
 
 from tests.cluster.paths import keyed
 from tests.cluster.progress import build_lock, say, step
-from tests.cluster.requirements import check_go
 
 KUBERNETES = "v1.36.3"
 _HERE = Path(__file__).parent
@@ -114,7 +113,6 @@ def build_binaries() -> Path:
     target = binaries_directory()
     if built():
         return target
-    check_go()
     with build_lock():
         target.mkdir(parents=True, exist_ok=True)
         todo = [module for module in MODULES if not _complete(module, target)]

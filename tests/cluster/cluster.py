@@ -14,15 +14,15 @@ from typing import Self
 from tests.cluster import cgroups, kwok, network, systemd
 from tests.cluster.api import Api
 from tests.cluster.archive import write_busybox, write_pause
-from tests.cluster.binaries import binaries_directory, build_binaries
+from tests.cluster.binaries import binaries_directory, build_binaries, built
 from tests.cluster.controlplane import ControlPlane
-from tests.cluster.debian import build_debian
+from tests.cluster.debian import build_debian, debian_built
 from tests.cluster.machine import Machine
 from tests.cluster.node import DEFAULT_NODES, SOCKET, Node, NodeSpec
 from tests.cluster.paths import run_directory
 from tests.cluster.pki import Pki, certificate_user
 from tests.cluster.processes import MARK, kill_marked
-from tests.cluster.requirements import check_machine, install_packages
+from tests.cluster.requirements import check_go, check_machine, install_packages
 
 _FORWARD = Path(__file__).with_name("forward.py")
 
@@ -34,7 +34,10 @@ class KubectlError(RuntimeError):
 def prepare() -> None:
     """Builds and installs everything a start needs; raises ClusterUnavailableError where this machine cannot."""
     check_machine()
-    install_packages(to_build=False)
+    ready = built() and debian_built()
+    if not ready:
+        check_go()
+    install_packages(to_build=not ready)
     build_binaries()
     build_debian()
 
@@ -61,7 +64,6 @@ class Cluster:
             for index, spec in enumerate(specs)
         }
         self.api_port = 0
-        self._kwok_started = False
 
     @property
     def _group(self) -> str:
@@ -159,19 +161,25 @@ class Cluster:
             list(pool.map(lambda node: node.load_image(archive), self.nodes.values()))
 
     def kwok(self, count: int, name_length: int = 63, labels: int = 30) -> list[str]:
-        """Adds `count` fake nodes and returns their names when all are Ready; `remove_kwok` takes them away."""
+        """Adds `count` fake nodes and returns their names when all are Ready.
+
+        Until `remove_kwok` no node becomes NotReady by falling silent, because the fake ones send no sign of life.
+        """
         names = kwok.node_names(count, name_length)
-        if not self._kwok_started:
-            self.control_plane.start_kwok()
-            self._kwok_started = True
-        self.api.create_all("/api/v1/nodes", (kwok.node(name, at, labels) for at, name in enumerate(names)))
+        self.control_plane.stop_manager()
+        self.api.create_all("/api/v1/nodes", [kwok.node(name, at, labels) for at, name in enumerate(names)])
+        self.control_plane.start_manager(fake_nodes=True)
+        self.control_plane.start_kwok()
         wanted = set(names)
-        self._wait(lambda: wanted - self.ready_nodes(), 60 + count / 50, "kwok nodes not Ready")
+        self._wait(lambda: wanted - self.ready_nodes(), 60, "kwok nodes not Ready")
         return names
 
     def remove_kwok(self) -> None:
-        """Deletes every fake node, so that the next test sees the real ones only."""
-        self.api.text("DELETE", "/api/v1/nodes?labelSelector=type%3Dkwok")
+        """Deletes every fake node and ends kwok, so that the next test sees the real nodes only."""
+        self.control_plane.stop_manager()
+        self.api.text("DELETE", f"/api/v1/nodes?labelSelector={kwok.SELECTOR}", timeout=300)
+        self.control_plane.stop_kwok()
+        self.control_plane.start_manager()
 
     def ready_nodes(self) -> set[str]:
         """The names of the nodes whose Ready condition is True."""
@@ -272,7 +280,12 @@ class Cluster:
 
     def _wait(self, missing: Callable[[], set[str]], timeout: float, what: str) -> None:
         deadline = time.monotonic() + timeout
-        while left := missing():
+        while True:
+            asked = time.monotonic()
+            left = missing()
+            if not left:
+                return
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{what} after {timeout:.0f} s: {sorted(left)[:5]}; logs in {self.state}")
-            time.sleep(0.1)
+            # A list of thousands of nodes costs the API server too: ask less often when the answer took long.
+            time.sleep(max(0.1, 2 * (time.monotonic() - asked)))

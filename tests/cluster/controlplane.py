@@ -22,6 +22,8 @@ _API_NAMES = (
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 # Users known by a bearer token (`Authorization: Bearer eidos-test-NAME`); they may do only what a test grants.
 TOKEN_USERS = {"viewer": "eidos-viewers", "operator": "eidos-operators", "nobody": ""}
+# Their defaults (20 requests a second) would make thousands of fake nodes wait for minutes.
+_FAST_CLIENT = ("--kube-api-qps=1000", "--kube-api-burst=2000")
 _COREFILE = f"""
 cluster.local:53 in-addr.arpa:53 {{
     bind {network.CONTROL_PLANE}
@@ -70,6 +72,26 @@ class ControlPlane:
 
     def start_controllers(self) -> None:
         """Starts what needs the API, and the roles it makes at its first start: they end if they may not read."""
+        self.start_manager()
+        scheduler = self.kubeconfig("kube-scheduler", "system:kube-scheduler")
+        self._spawn(
+            "kube-scheduler",
+            f"--kubeconfig={scheduler}",
+            f"--authentication-kubeconfig={scheduler}",
+            f"--authorization-kubeconfig={scheduler}",
+            "--bind-address=127.0.0.1",
+            "--leader-elect=false",
+            *_FAST_CLIENT,
+        )
+        self._start_dns()
+
+    def start_manager(self, *, fake_nodes: bool = False) -> None:
+        """Starts kube-controller-manager, also again after `stop_manager`.
+
+        With `fake_nodes` it neither expects signs of life from nodes nor annotates each with a cache time whenever
+        their number changes.
+        """
+        for_nodes = ("--node-monitor-grace-period=24h", "--controllers=*,-ttl-controller") if fake_nodes else ()
         manager = self.kubeconfig("kube-controller-manager", "system:kube-controller-manager")
         self._spawn(
             "kube-controller-manager",
@@ -79,22 +101,17 @@ class ControlPlane:
             "--bind-address=127.0.0.1",
             "--leader-elect=false",
             "--use-service-account-credentials",
+            *for_nodes,
+            *_FAST_CLIENT,
             f"--service-account-private-key-file={self.pki.service_accounts.key}",
             f"--root-ca-file={self.pki.ca.certificate}",
             f"--cluster-signing-cert-file={self.pki.ca.certificate}",
             f"--cluster-signing-key-file={self.pki.ca.key}",
         )
-        scheduler = self.kubeconfig("kube-scheduler", "system:kube-scheduler")
-        self._spawn(
-            "kube-scheduler",
-            f"--kubeconfig={scheduler}",
-            f"--authentication-kubeconfig={scheduler}",
-            f"--authorization-kubeconfig={scheduler}",
-            "--bind-address=127.0.0.1",
-            "--leader-elect=false",
-        )
 
-        self._start_dns()
+    def stop_manager(self) -> None:
+        # The kernel keeps 15 characters of a process's name.
+        self.machine.run(["pkill", "-KILL", "-x", "kube-controller"])
 
     def _start_dns(self) -> None:
         """Serves cluster.local at the control plane's address."""
@@ -104,7 +121,10 @@ class ControlPlane:
         self._spawn("coredns", "-conf", str(corefile))
 
     def start_kwok(self) -> None:
-        """Runs kwok over the nodes annotated `kwok.x-k8s.io/node: fake`."""
+        """Runs kwok over the nodes annotated `kwok.x-k8s.io/node: fake`, without leases.
+
+        Thousands of leases would take both cores of a small machine; so nobody may expect them (`start_manager`).
+        """
         admin = self.kubeconfig("kwok", "eidos-test-kwok", ("system:masters",))
         stages = sorted((binaries_directory() / "kwok-stages").iterdir())
         self._spawn(
@@ -113,8 +133,12 @@ class ControlPlane:
             *(f"--config={stage}" for stage in stages),
             "--manage-all-nodes=false",
             "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
-            "--node-lease-duration-seconds=40",
+            "--node-lease-duration-seconds=0",
+            f"--cidr={network.FAKE_PODS}",
         )
+
+    def stop_kwok(self) -> None:
+        self.machine.run(["pkill", "-KILL", "-x", "kwok"])
 
     def _start_etcd(self) -> None:
         client = "http://127.0.0.1:2379"
@@ -150,6 +174,9 @@ class ControlPlane:
             f"--token-auth-file={tokens}",
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
+            # It taints each new node until the controller has looked at it: thousands of writes for fake nodes.
+            "--disable-admission-plugins=TaintNodesByCondition",
+            "--delete-collection-workers=16",
             "--allow-privileged",
             f"--kubelet-client-certificate={kubelet_client.certificate}",
             f"--kubelet-client-key={kubelet_client.key}",

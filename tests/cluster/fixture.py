@@ -4,6 +4,7 @@ Import `cluster`, `cluster_nodes` and `pytest_collection_finish` into the confte
 `EIDOS_CLUSTER=NAME` to use a cluster started by hand (`make cluster-up`), which is then left running.
 """
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -34,10 +35,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not session.config.option.collectonly and any(
         "cluster" in getattr(item, "fixturenames", ()) for item in session.items
     ):
-        try:
+        capture = session.config.pluginmanager.getplugin("capturemanager")
+        shown = capture.global_and_fixture_disabled() if capture else contextlib.nullcontext()
+        # Where it is unavailable the fixture says why.
+        with shown, contextlib.suppress(ClusterUnavailableError):
             prepare()
-        except ClusterUnavailableError:
-            return  # the fixture says so
 
 
 def _remove_orphans() -> None:
@@ -71,12 +73,14 @@ def cluster(request: pytest.FixtureRequest, cluster_nodes: tuple[NodeSpec, ...])
     pid = os.getpid()
     # The start time makes the name unique even when the kernel gives the pid again.
     running = Cluster(f"pytest-{pid}-{start_time(pid)}", cluster_nodes, bound=True)
+    started = False
     try:
         running.start()
+        started = True
         stash[_RUNNING] = running
         yield running
     finally:
-        if request.session.testsfailed:
+        if request.session.testsfailed or not started:
             _keep_logs(running)
         running.stop()
 

@@ -1,7 +1,10 @@
-"""Fake nodes by the thousand: Node objects as clouds make them, kept Ready by kwok."""
+"""Fake nodes by the thousand: Node objects as clouds make them, whose pods kwok plays."""
+
+from datetime import UTC, datetime
 
 from tests.cluster.api import Document
 
+SELECTOR = "type%3Dkwok"
 _LABEL_PREFIX = "feature.eidos.test/label-"
 
 
@@ -30,8 +33,44 @@ def node(name: str, index: int, labels: int) -> Document:
         "kind": "Node",
         "metadata": {"name": name, "labels": chosen, "annotations": {"kwok.x-k8s.io/node": "fake"}},
         "spec": {"taints": [{"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}]},
-        "status": {
-            "allocatable": {"cpu": "32", "memory": "256Gi", "pods": "110", "nvidia.com/gpu": "8"},
-            "capacity": {"cpu": "32", "memory": "256Gi", "pods": "110", "nvidia.com/gpu": "8"},
+        "status": _status(name, index),
+    }
+
+
+def _status(name: str, index: int) -> Document:
+    """What a kubelet would report, so that the node is Ready as soon as it is made."""
+    resources = {"cpu": "32", "memory": "256Gi", "pods": "110", "nvidia.com/gpu": "8"}
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    conditions = [("Ready", "True", "KubeletReady")]
+    conditions += [(f"{what}Pressure", "False", f"KubeletHasNo{what}Pressure") for what in ("Memory", "Disk", "PID")]
+    return {
+        "allocatable": resources,
+        "capacity": resources,
+        "addresses": [
+            {"type": "InternalIP", "address": f"10.132.{index // 250}.{index % 250 + 1}"},
+            {"type": "Hostname", "address": name},
+        ],
+        "conditions": [
+            {
+                "type": kind,
+                "status": is_so,
+                "reason": reason,
+                "message": f"kwok says {reason}",
+                "lastHeartbeatTime": now,
+                "lastTransitionTime": now,
+            }
+            for kind, is_so, reason in conditions
+        ],
+        "nodeInfo": {
+            "architecture": "amd64",
+            "bootID": "",
+            "containerRuntimeVersion": "containerd://2.4.2",
+            "kernelVersion": "6.8.0-1025-cloud",
+            "kubeProxyVersion": "v1.36.3",
+            "kubeletVersion": "v1.36.3",
+            "machineID": "",
+            "operatingSystem": "linux",
+            "osImage": "Ubuntu 24.04.2 LTS",
+            "systemUUID": "",
         },
     }

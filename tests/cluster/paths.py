@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,5 +23,7 @@ def keyed(kind: str, recipe: Iterable[str]) -> Path:
 
 
 def run_directory(name: str) -> Path:
-    """The state of the running cluster called `name`."""
+    """The state of the running cluster called `name`; raises ValueError unless it is a plain word."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,40}", name):
+        raise ValueError(f"a cluster's name has small letters, digits and hyphens, at most 41: {name!r}")
     return cache_root() / f"run-{name}"

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 
 MARK = "EIDOS_TEST_CLUSTER"
+# PF_EXITING in the kernel's include/linux/sched.h.
+_EXITING = 0x4
 
 
 def marked(mark: str) -> set[int]:
@@ -28,38 +30,54 @@ def marked(mark: str) -> set[int]:
     return found
 
 
-def alive(pid: int) -> bool:
-    """False for a process that is gone or only waits to be reaped; that of a machine has no living child then."""
+def _status(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat (proc(5)) from the third, the state, on; None when the process is gone."""
     try:
-        status = Path(f"/proc/{pid}/stat").read_text()
+        text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        return False
-    return status.rpartition(")")[2].split()[0] not in ("Z", "X")
+        return None
+    return text.rpartition(")")[2].split()
+
+
+def alive(pid: int) -> bool:
+    """False for a process that is gone, only waits to be reaped, or is on its way out and runs no more."""
+    fields = _status(pid)
+    return fields is not None and not int(fields[6]) & _EXITING
 
 
 def start_time(pid: int) -> int | None:
-    """Clock ticks from boot to the start of `pid`: with the pid, a name that is never given again (proc(5))."""
+    """Clock ticks from boot to the start of `pid`: with the pid, a name that is never given again."""
+    fields = _status(pid)
+    return None if fields is None else int(fields[19])
+
+
+def _is_wrapper(pid: int) -> bool:
     try:
-        status = Path(f"/proc/{pid}/stat").read_text()
+        return Path(f"/proc/{pid}/comm").read_text().strip() in ("nsenter", "unshare")
     except OSError:
-        return None
-    return int(status.rpartition(")")[2].split()[19])
+        return False
 
 
 def kill_marked(mark: str, timeout: float = 20.0) -> int:
-    """SIGKILLs every process that carries `mark`, waits until they are gone, and says how many there were."""
-    deadline = time.monotonic() + timeout
+    """SIGKILLs every process that carries `mark`, waits until they are gone, and says how many there were.
+
+    What only waits for its child is spared at first: it reaps the child and then ends by itself.
+    """
+    begun = time.monotonic()
     seen: set[int] = set()
     while True:
         now = marked(mark)
         seen |= now
         for pid in now:
+            if _is_wrapper(pid) and time.monotonic() < begun + timeout / 4:
+                continue
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        if not now and not any(alive(pid) for pid in seen):
+        left = now | {pid for pid in seen if alive(pid)}
+        if not left:
             return len(seen)
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"processes {sorted(now | {pid for pid in seen if alive(pid)})} do not die")
+        if time.monotonic() > begun + timeout:
+            raise RuntimeError(f"processes {sorted(left)} do not die")
         time.sleep(0.02)
