@@ -57,15 +57,16 @@ def command(
     """
     from common.diff import diff
     from common.formats import load_snapshot
+    from common.kube.choice import ClusterChoice
     from common.refs import check_writable, parse_ref, read, write
 
     if before == after == "-":
         raise click.UsageError("Only one of A and B can be standard input.")
-    target = parse_ref(output)
-    check_writable(target)
-    documents = [load_snapshot(read(parse_ref(ref)), ref) for ref in (before, after)]
+    target, cluster = parse_ref(output), ClusterChoice(kubeconfig, kube_context)
+    check_writable(target, cluster)
+    documents = [load_snapshot(read(parse_ref(ref), cluster=cluster), ref) for ref in (before, after)]
     result = diff(documents[0], documents[1], ignore)
-    write(target, _render(result, output_format, colour_wanted() and output in ("-", "stdout")))
+    write(target, _render(result, output_format, colour_wanted() and output in ("-", "stdout")), cluster)
     if fail_on_drift and result.changes:
         ctx.exit(1)
 

@@ -94,26 +94,28 @@ def _refuse_job_flags(ctx: click.Context) -> None:
 def _here(flags: dict[str, Any]) -> None:
     from agent.collectors.base import DEFAULT_UNITS, Options
     from agent.oneshot import Request, find_host
+    from common.excerpt import excerpt_of
+    from common.kube.choice import ClusterChoice
     from common.refs import check_writable, parse_ref, write
 
-    output = flags["output"]
+    output, contexts = flags["output"], flags["contexts"]
     ref = parse_ref(output)
-    check_writable(ref)
+    cluster = ClusterChoice(flags["kubeconfig"], contexts[0] if contexts else None)
+    check_writable(ref, cluster)
     renderer = _renderer(flags["template"], flags["output_format"] or _format_of(output), output in ("-", "stdout"))
-    contexts = flags["contexts"]
     request = Request(
         collectors=split_commas(flags["collectors"]),
         options=Options(
             systemd_units=split_commas(flags["systemd_units"]) or DEFAULT_UNITS,
             include_volatile=flags["include_volatile"],
             max_nodes_per_entry=flags["max_nodes_per_entry"],
-            kubeconfig=flags["kubeconfig"],
-            kube_context=contexts[0] if contexts else None,
+            kubeconfig=cluster.kubeconfig,
+            kube_context=cluster.context,
         ),
         seconds=flags["timeout"] or 30.0,
     )
     document = _take(request, find_host(os.environ, flags["host_root"]), flags["debug"])
-    write(ref, renderer(document))
+    write(ref, renderer(document), cluster, excerpt_of(document, renderer))
     _warn(document)
     if flags["require_gpu"]:
         from agent.oneshot import require_gpu

@@ -29,6 +29,7 @@ class Domain(StrEnum):
     IDENTITY = "ident"
     OUTCOME = "outcome"
     GROUP = "group"
+    SHARD = "shard"
 
 
 def encode(value: object) -> bytes:

@@ -6,12 +6,14 @@ so (a pipe, a device, a descriptor such as /dev/stderr) is written as it is.
 
 import re
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final, NamedTuple
 
 from common.document import MOST_BYTES
 from common.errors import Code, InputError, UsageError
 from common.file_output import check_file, write_file, write_stream
+from common.kube.choice import ClusterChoice
 
 _SCHEME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
@@ -80,10 +82,16 @@ def _parse_configmap(text: str) -> Ref:
     return Ref(RefKind.CONFIGMAP, namespace=namespace, name=name)
 
 
-def read(ref: Ref, limit: int = MOST_BYTES) -> bytes:
-    """All bytes of what the reference points to; `-` is standard input. Raises InputError, also past the limit."""
+def read(ref: Ref, limit: int = MOST_BYTES, cluster: ClusterChoice | None = None) -> bytes:
+    """All bytes of what the reference points to; `-` is standard input.
+
+    Raises InputError, also past the limit, and for a ConfigMap ClusterError.
+    """
     if ref.kind is RefKind.CONFIGMAP:
-        raise _needs_cluster(ref)
+        from common.kube.configmaps import read_document
+        from common.kube.session import visit
+
+        return visit(lambda kube: read_document(kube, ref.namespace, ref.name, limit), cluster)
     source = "standard input" if ref.kind is RefKind.STREAM else ref.path
     try:
         content = _read_stdin(limit + 1) if ref.kind is RefKind.STREAM else _read_file(ref.path, limit + 1)
@@ -109,26 +117,50 @@ def _read_file(path: str, count: int) -> bytes:
         return file.read(count)
 
 
-def check_writable(ref: Ref) -> None:
+def check_writable(ref: Ref, cluster: ClusterChoice | None = None) -> None:
     """Raise at once what `write` would most likely raise, before work is done whose result could not be kept."""
     if ref.kind is RefKind.CONFIGMAP:
-        raise _needs_cluster(ref)
+        from common.kube.configmap_writer import check_document
+        from common.kube.session import visit
+
+        visit(lambda kube: check_document(kube, ref.namespace, ref.name), cluster)
     if ref.kind is RefKind.FILE:
         check_file(ref.path)
 
 
-def write(ref: Ref, content: bytes) -> None:
-    """Write the whole content to where the reference points. Raises OutputError; a file is then as it was before."""
+def write(
+    ref: Ref,
+    content: bytes,
+    cluster: ClusterChoice | None = None,
+    excerpt: Callable[[int], bytes] | None = None,
+) -> None:
+    """Write the whole content to where the reference points, or leave what is there as it was.
+
+    A ConfigMap takes any length; `excerpt` gives what stays readable in it of a long document, in at most so many
+    bytes. Raises OutputError, and for a ConfigMap ClusterError.
+    """
     if ref.kind is RefKind.CONFIGMAP:
-        raise _needs_cluster(ref)
-    if ref.kind is RefKind.STREAM:
+        _write_configmap(ref, content, cluster, excerpt)
+    elif ref.kind is RefKind.STREAM:
         write_stream(content)
     else:
         write_file(ref.path, content)
 
 
-def _needs_cluster(ref: Ref) -> UsageError:
-    return UsageError(
-        f"{ref} is a ConfigMap, which needs a Kubernetes cluster, and this version cannot read or write one yet",
-        "Use - or a file.",
-    )
+def _write_configmap(
+    ref: Ref, content: bytes, cluster: ClusterChoice | None, excerpt: Callable[[int], bytes] | None
+) -> None:
+    from common.excerpt import excerpt_of_bytes
+    from common.kube.configmap_writer import write_document
+    from common.kube.session import visit
+
+    shorten = excerpt or excerpt_of_bytes(content, str(ref))
+    visit(lambda kube: write_document(kube, ref.namespace, ref.name, content, _format(content), shorten), cluster)
+
+
+def _format(content: bytes) -> str:
+    """The key a document goes under in a ConfigMap: what is neither JSON nor an object in YAML is plain text."""
+    start = content[:64].lstrip()
+    if start.startswith(b"{"):
+        return "json"
+    return "yaml" if start.startswith((b"kind:", b"apiVersion:")) else "txt"

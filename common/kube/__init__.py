@@ -6,7 +6,8 @@
     client.py       Kube: get, list, apply, patch, delete, retried with backoff; watch.py and logs.py stream
     errors.py       what can go wrong, mapped to ClusterError in one place
     types.py        the few fields we read, decoded by msgspec
-    configmaps.py   cm:// documents; sharding.py those beyond 1 MiB, excerpt.py what then stays readable
+    configmaps.py   cm:// documents, configmap_writer.py their writing; sharding.py those beyond 1 MiB
+    session.py      one visit to a cluster, for synchronous callers
 
 Knows nothing of collectors, Jobs or the fleet. Nothing heavy is imported before a cluster is asked.
 """

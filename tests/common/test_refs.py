@@ -87,8 +87,9 @@ def parsed_or_refused(text: str) -> bool:
 
 
 @pytest.mark.parametrize("call", [lambda ref: read(ref, 10), lambda ref: write(ref, b""), check_writable])
-def test_configmaps_say_plainly_that_they_are_not_there_yet(call: Callable[[Ref], object]) -> None:
-    with pytest.raises(UsageError, match="needs a Kubernetes cluster, and this version cannot"):
+@pytest.mark.usefixtures("clean_environment")
+def test_a_configmap_needs_a_cluster(call: Callable[[Ref], object]) -> None:
+    with pytest.raises(UsageError, match=r"no cluster is configured here: .* Give --kubeconfig FILE"):
         call(parse_ref("cm://ns/name"))
 
 
