@@ -45,8 +45,8 @@ def outcomes(reading: Reading, evidence: Evidence) -> dict[str, Outcome]:
         elif bus:
             folding.put("devices", "pci-bus-id", gpu.index, bus)
         _put_gpu(folding, gpu)
-    put_driver(folding, evidence)
     _put_node(folding, reading)
+    put_driver(folding, evidence)
     found: dict[str, Outcome] = {name: Ok(data) for name, data in folding.folded().items()}
     for name, reason in _MAY_BE_ABSENT.items():
         found.setdefault(name, Absent(reason))
@@ -103,7 +103,7 @@ def _put_fabric(folding: Folding, gpu: Gpu) -> None:
     if state == 3:
         # The rest means something once registration is complete.
         folding.put("fabric", "status", gpu.index, words.fabric_status(status))
-        folding.put("fabric", "clique-id", gpu.index, clique)
+        folding.put("fabric", "clique-id", gpu.index, words.number(clique))
         folding.put("fabric", "cluster-uuid", gpu.index, _word(gpu.values, "fabric-cluster", words.uuid))
     health = gpu.values.get("fabric-health")
     if isinstance(health, int):

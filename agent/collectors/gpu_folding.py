@@ -14,14 +14,19 @@ class Folding:
         # The type is part of the key: to Python 1 and True are the same.
         self._facts: dict[str, dict[str, dict[tuple[type, Scalar], list[int]]]] = {}
         self._plain: dict[str, dict[str, Scalar]] = {}
+        self._told: set[tuple[str, str, int]] = set()
 
     def put(self, subtype: str, fact: str, index: int | None, value: Scalar | None) -> None:
-        """A fact of the GPU with this index, or of the node when it is None. A value of None is no fact."""
+        """A fact of the GPU with this index, or of the node when it is None. A value of None is no fact.
+
+        Where two sources tell the same fact, the first one counts: a folded key has one value.
+        """
         if value is None:
             return
         if index is None:
-            self._plain.setdefault(subtype, {})[fact] = value
-        else:
+            self._plain.setdefault(subtype, {}).setdefault(fact, value)
+        elif (subtype, fact, index) not in self._told:
+            self._told.add((subtype, fact, index))
             holders = self._facts.setdefault(subtype, {}).setdefault(fact, {})
             holders.setdefault((type(value), value), []).append(index)
 

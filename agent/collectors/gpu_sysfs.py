@@ -61,9 +61,11 @@ def read_evidence(host: Host) -> Evidence:
     running = sysfs.text("/proc/driver/nvidia/version")
     version = sysfs.text("/sys/module/nvidia/version") or ""
     said, flavour = parse_module_version(running or "")
+    gpus = _pci_gpus(sysfs)
+    bound = any(gpu.driver == "nvidia" for gpu in gpus)
     return Evidence(
-        gpus=_pci_gpus(sysfs),
-        module=running is not None or sysfs.exists("/sys/module/nvidia"),
+        gpus=gpus,
+        module=running is not None or bound or sysfs.exists("/sys/module/nvidia"),
         version=version if _VERSION.fullmatch(version) else said,
         flavour=flavour,
         control=any(host.exists(path) for path in _CONTROL),
@@ -78,7 +80,7 @@ def _pci_gpus(sysfs: Sysfs) -> list[PciGpu]:
             continue
         device_class = sysfs.integer(f"{directory}/class")
         # A virtual function belongs to a virtual machine; NVML here lists only its GPU.
-        if device_class is None or device_class >> 16 != _DISPLAY or sysfs.exists(f"{directory}/physfn"):
+        if device_class is None or device_class >> 16 != _DISPLAY or sysfs.link(f"{directory}/physfn"):
             continue
         numa_node = sysfs.integer(f"{directory}/numa_node")
         gpus.append(

@@ -33,12 +33,12 @@ def number(value: Value) -> Scalar | None:
 
 def mebibytes(value: Value) -> Scalar | None:
     """Bytes as whole MiB, as nvidia-smi shows memory."""
-    return value >> 20 if isinstance(value, int) else None
+    return number(value >> 20) if isinstance(value, int) else None
 
 
 def watts(value: Value) -> Scalar | None:
     """Milliwatts as watts: whole where they are."""
-    if not isinstance(value, int):
+    if not isinstance(value, int) or number(value) is None:
         return None
     return value // 1000 if value % 1000 == 0 else value / 1000
 
@@ -50,7 +50,7 @@ def capability(value: Value) -> Scalar | None:
 
 def pci_pair(value: Value) -> Scalar | None:
     """A PCI id as NVML packs it, device above vendor: `10de:2330`."""
-    return f"{value & 0xFFFF:04x}:{value >> 16 & 0xFFFF:04x}" if isinstance(value, int) else None
+    return f"{value & 0xFFFF:04x}:{value >> 16 & 0xFFFF:04x}" if isinstance(value, int) and value else None
 
 
 def cuda_version(value: Value) -> Scalar | None:
