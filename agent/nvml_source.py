@@ -1,5 +1,6 @@
 """Which library to load for a host, whether it may be asked at all, and the one child that asks it."""
 
+import contextlib
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Protocol
@@ -85,5 +86,7 @@ def lease_directories(host: Host, environment: Mapping[str, str]) -> list[str]:
     places = [os.path.join(host.resolve("/run"), "eidos"), "/run/eidos"]
     if runtime := environment.get("XDG_RUNTIME_DIR", ""):
         places.append(os.path.join(runtime, "eidos"))
-    places.append(os.path.join(tempfile.gettempdir(), f"eidos-{os.geteuid()}"))
+    # In a container with nothing but a read-only root there is no such place at all.
+    with contextlib.suppress(FileNotFoundError):
+        places.append(os.path.join(tempfile.gettempdir(), f"eidos-{os.geteuid()}"))
     return list(dict.fromkeys(places))

@@ -128,8 +128,11 @@ class PluginCredentials:
     async def _fetch(self) -> tuple[Credential, float]:
         import logging
 
-        from kubernetes_asyncio.client import Configuration
-        from kubernetes_asyncio.config import ConfigException, load_kube_config_from_dict
+        try:
+            from kubernetes_asyncio.client import Configuration
+            from kubernetes_asyncio.config import ConfigException, load_kube_config_from_dict
+        except ImportError:  # as in our image, where the plugins' programs are not either
+            raise self._failed("the package kubernetes_asyncio, which runs such plugins, is not installed") from None
 
         # The loader logs what it also raises, and we say it ourselves.
         logging.getLogger("kubernetes_asyncio.config.kube_config").setLevel(logging.CRITICAL)

@@ -4,6 +4,7 @@ import fcntl
 import json
 import math
 import os
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from agent.host import Host
 from agent.nvml_lease import FILE_NAME, Holder, Lease, Record, open_lease, parse_record
+from agent.nvml_source import lease_directories
 
 LATER = time.monotonic() + 3600
 
@@ -160,3 +163,13 @@ def test_what_is_written_is_read(deadline: float, call: str, gpu: int | None, in
         holder.note(call, gpu)
         record = parse_record(file.read())
     assert record == Record(float(f"{deadline:.3f}"), call, gpu, json.loads(json.dumps(information)))
+
+
+def test_a_container_without_any_writable_place_still_has_places_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The read-only root file system of the Job has no /tmp to write to."""
+
+    def nowhere() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    assert lease_directories(Host("/host"), {}) == ["/host/run/eidos", "/run/eidos"]

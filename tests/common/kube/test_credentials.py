@@ -2,6 +2,7 @@
 
 import logging
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,13 @@ async def test_a_plugin_that_is_not_there(tmp_path: Path) -> None:
     dead.write_text("")
     with pytest.raises(ClusterError, match="it cannot be started: Permission denied"):
         await _credentials(dead).current()
+
+
+async def test_without_what_runs_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the agent's image, which leaves it out."""
+    monkeypatch.setitem(sys.modules, "kubernetes_asyncio.client", None)
+    with pytest.raises(ClusterError, match="kubernetes_asyncio, which runs such plugins, is not installed"):
+        await _credentials(_plugin(tmp_path, _answer('"token": "t"'))).current()
 
 
 def test_a_plugin_named_with_a_slash_is_beside_its_file(tmp_path: Path) -> None:
