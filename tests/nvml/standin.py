@@ -22,17 +22,14 @@ _INCLUDE: Final = re.compile(r"^@include (\S+)$", re.MULTILINE)
 
 def build(old: bool = False) -> Path:
     """The shared library, compiled once for every version of its source. `old`: as a driver 470 would have it."""
-    source = (HERE / "nvml.c").read_bytes() + (HERE / "nvml_types.h").read_bytes()
-    name = hashlib.sha256(source).hexdigest()[:16] + ("-old" if old else "")
-    library = _BUILD / name / "libnvidia-ml.so.1"
+    sources = sorted(path for path in HERE.glob("*.c") if not (old and path.name == "nvml_newer.c"))
+    content = b"".join(path.read_bytes() for path in [*sources, *sorted(HERE.glob("*.h"))])
+    library = _BUILD / (hashlib.sha256(content).hexdigest()[:16]) / "libnvidia-ml.so.1"
     if not library.exists():
         library.parent.mkdir(parents=True, exist_ok=True)
         unfinished = library.with_name(f"unfinished-{os.getpid()}")
         flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-Wl,-soname,libnvidia-ml.so.1"]
-        subprocess.run(
-            ["cc", *flags, *(["-DSTANDIN_OLD"] if old else []), "-o", str(unfinished), str(HERE / "nvml.c")],
-            check=True,
-        )
+        subprocess.run(["cc", *flags, "-o", str(unfinished), *map(str, sources)], check=True)
         unfinished.rename(library)  # two test runs at once must not see half a library
     return library
 
