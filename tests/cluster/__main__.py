@@ -9,6 +9,7 @@ import time
 
 from tests.cluster.binaries import binaries_directory
 from tests.cluster.cluster import Cluster, prepare
+from tests.cluster.orphans import remove_orphans
 from tests.cluster.paths import cache_root
 from tests.cluster.processes import marked
 from tests.cluster.requirements import ClusterUnavailableError
@@ -34,8 +35,9 @@ def up(arguments: argparse.Namespace) -> None:
 
 
 def down(arguments: argparse.Namespace) -> None:
-    """stop the cluster and remove everything it left, crashed or not"""
+    """stop the cluster and remove everything it left, crashed or not; also what killed test runs left"""
     Cluster(arguments.name, ()).stop()
+    remove_orphans()
 
 
 def shell(arguments: argparse.Namespace) -> int:

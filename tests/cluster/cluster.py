@@ -182,11 +182,13 @@ class Cluster:
         self.control_plane.start_manager()
 
     def ready_nodes(self) -> set[str]:
-        """The names of the nodes whose Ready condition is True."""
+        """The names of the nodes that are Ready and no longer tainted for having been otherwise."""
         found = set()
         for node in self.api.get("/api/v1/nodes")["items"]:
             conditions = node.get("status", {}).get("conditions", [])
-            if any(each["type"] == "Ready" and each["status"] == "True" for each in conditions):
+            taints = {each["key"] for each in node["spec"].get("taints", [])}
+            is_ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+            if is_ready and "node.kubernetes.io/not-ready" not in taints:
                 found.add(node["metadata"]["name"])
         return found
 
@@ -269,6 +271,9 @@ class Cluster:
     def _wait_nodes_ready(self, timeout: float) -> None:
         wanted = set(self.nodes)
         self._wait(lambda: wanted - self.ready_nodes(), timeout, "nodes not Ready")
+        # Without its ServiceAccount no pod can be made.
+        accounts = "/api/v1/namespaces/default/serviceaccounts"
+        self._wait(lambda: set() if self.api.get(accounts)["items"] else {"default"}, timeout, "no ServiceAccount")
         for node in self.nodes.values():
             subnet = network.pod_subnet(node.index)
             self.api.text(

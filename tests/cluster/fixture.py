@@ -13,8 +13,8 @@ import pytest
 
 from tests.cluster.cluster import Cluster, prepare
 from tests.cluster.node import DEFAULT_NODES, NodeSpec
+from tests.cluster.orphans import own_name, remove_orphans
 from tests.cluster.paths import cache_root
-from tests.cluster.processes import start_time
 from tests.cluster.requirements import ClusterUnavailableError
 
 _RUNNING = pytest.StashKey[Cluster]()
@@ -42,14 +42,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             prepare()
 
 
-def _remove_orphans() -> None:
-    """Clears clusters of test runs that ended without doing so."""
-    for state in cache_root().glob("run-pytest-*"):
-        _, _, pid, started = state.name.split("-")
-        if start_time(int(pid)) != int(started):
-            Cluster(state.name.removeprefix("run-"), ()).stop()
-
-
 @pytest.fixture(scope="session")
 def cluster_nodes() -> tuple[NodeSpec, ...]:
     """The nodes of the session's cluster; override it in the top conftest.py to change them for the whole run."""
@@ -69,10 +61,8 @@ def cluster(request: pytest.FixtureRequest, cluster_nodes: tuple[NodeSpec, ...])
         yield Cluster.attach(name)
         return
     _prepare_or_skip()
-    _remove_orphans()
-    pid = os.getpid()
-    # The start time makes the name unique even when the kernel gives the pid again.
-    running = Cluster(f"pytest-{pid}-{start_time(pid)}", cluster_nodes, bound=True)
+    remove_orphans()
+    running = Cluster(own_name(), cluster_nodes, bound=True)
     started = False
     try:
         running.start()

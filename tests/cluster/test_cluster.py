@@ -67,9 +67,15 @@ def test_both_nodes_are_ready_with_their_labels_and_taints(cluster: Cluster) -> 
     gpu = json.loads(cluster.kubectl("get", "node", "gpu-1", "-o", "json"))
     cpu = json.loads(cluster.kubectl("get", "node", "cpu-1", "-o", "json"))
     assert gpu["metadata"]["labels"]["nvidia.com/gpu.present"] == "true"
-    assert gpu["spec"]["taints"] == [{"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}]
+    assert _lasting_taints(gpu) == [{"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}]
     assert "nvidia.com/gpu.present" not in cpu["metadata"]["labels"]
-    assert "taints" not in cpu["spec"]
+    assert _lasting_taints(cpu) == []
+
+
+def _lasting_taints(node: Any) -> list[Any]:
+    """Without those the controller manager gives a node for a moment when it joins."""
+    taints = node["spec"].get("taints", [])
+    return [taint for taint in taints if not taint["key"].startswith("node.kubernetes.io/")]
 
 
 @pytest.mark.parametrize("node", NODES)
@@ -176,6 +182,17 @@ def test_admission_is_that_of_a_real_cluster(namespace: Namespace) -> None:
     namespace.kubectl("label", "namespace", namespace.name, "pod-security.kubernetes.io/enforce=restricted")
     with pytest.raises(KubectlError, match="violates PodSecurity"):
         namespace.apply(pod("third", "cpu-1", "true", containers=[container("true", **PRIVILEGED)], **HOST))
+
+
+def test_tokens_can_be_verified_and_apis_added(cluster: Cluster) -> None:
+    """The issuer publishes its keys, and an aggregated API server finds what it must believe."""
+    keys = json.loads(cluster.kubectl("get", "--raw", "/openid/v1/jwks"))["keys"]
+    assert [key["alg"] for key in keys] == ["RS256"]
+    front = json.loads(
+        cluster.kubectl("get", "-n", "kube-system", "cm", "extension-apiserver-authentication", "-o", "json")
+    )["data"]
+    assert json.loads(front["requestheader-allowed-names"]) == ["front-proxy-client"]
+    assert front["requestheader-client-ca-file"] == cluster.pki.front_proxy_ca.certificate.read_text()
 
 
 def test_limited_users(namespace: Namespace) -> None:
