@@ -19,6 +19,9 @@ A collector that failed may still have found some facts in another way (GPUs by 
 subtypes only keys that both sides have are compared, unless both sides failed alike. What cannot be compared is
 listed in `incomparable` and is never drift.
 
+**Folded keys.** Where the two sides fold equal things differently (`x[0-7]` and `x[0-2,4-7]`), these are compared one
+by one, and equal changes are folded again: one GPU of eight that changed is one change.
+
 **Order** is that of the document: measurement types, then subtypes and keys sorted.
 """
 
@@ -30,6 +33,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from common.errors import UsageError
+from common.folded_keys import fold_keys, split_key, unfold_differing
 from common.model import CollectionEntry, MeasurementType, Scalar, Snapshot, State
 from common.stability import Rules, Stability, default_rules, without_node_name
 
@@ -261,12 +265,19 @@ class _Comparison:
             if owner not in said or subject in self._before.endings or subject in self._after.endings:
                 self._report(*subject, (why_old if old in _TROUBLE else "", why_new if new in _TROUBLE else ""))
             return
+        self._take_apart(subject)
         alike = old is new and why_old == why_new
         both = states <= {_Reading.READ, _Reading.FALLBACK}
         changed = self._facts(subject, self._keys(subject, both and not alike, both))
         if _Reading.ABSENT in states and changed:
             kind, why = (ChangeKind.REMOVED, why_new) if new is _Reading.ABSENT else (ChangeKind.ADDED, why_old)
             self._subtypes.append(SubtypeChange(kind, *subject, changed, why))
+
+    def _take_apart(self, subject: _Subject) -> None:
+        """Where the sides fold equal things differently, compare them one by one."""
+        old, new = self._before.data.get(subject), self._after.data.get(subject)
+        if old is not None and new is not None:
+            self._before.data[subject], self._after.data[subject] = unfold_differing(old, new)
 
     def _keys(self, subject: _Subject, only_shared: bool, both: bool) -> list[str]:
         """The keys of a subtype that can be compared."""
@@ -303,6 +314,7 @@ class _Comparison:
                 self._changes.append(Change(ChangeKind.REMOVED, kind, subtype, key, old=old[key]))
             elif not self._equal(old[key], new[key]):
                 self._changes.append(Change(ChangeKind.CHANGED, kind, subtype, key, old[key], new[key]))
+        self._changes[already:] = _folded(self._changes[already:])
         return len(self._changes) - already
 
     def _equal(self, old: Scalar, new: Scalar) -> bool:
@@ -319,6 +331,17 @@ class _Comparison:
         side = "both" if old and new else "before" if old else "after"
         reason = f"before: {old}; after: {new}" if old and new and old != new else old or new
         self._incomparable.append(Incomparable(kind, side, reason, subtype, collector))
+
+
+def _folded(changes: list[Change]) -> Iterator[Change]:
+    """Changes put together again that are the same change of equal things: `x[0]` and `x[1]` are `x[0-1]`."""
+    groups: dict[tuple[object, ...], list[Change]] = {}
+    for change in changes:
+        values = (type(change.old), change.old, type(change.new), change.new)  # 1 and True are not one value
+        groups.setdefault((change.change, split_key(change.key)[0], *values), []).append(change)
+    for same in groups.values():
+        for key in fold_keys(change.key for change in same):
+            yield msgspec.structs.replace(same[0], key=key)
 
 
 def _side(snapshot: Snapshot) -> Side:

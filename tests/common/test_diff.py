@@ -252,3 +252,39 @@ def lasting(snapshot: Snapshot) -> dict[tuple[str, str, str], Scalar]:
     """All facts but the volatile."""
     facts = snapshot.facts()
     return {place: value for place, value in facts.items() if RULES.classify(*place) is not Stability.VOLATILE}
+
+
+def test_one_of_eight_equal_things_that_changes_is_one_change() -> None:
+    before: Facts = {"GPU.devices": {"vbios[0-7]": "a", "ecc[0-7]": True}}
+    after: Facts = {"GPU.devices": {"vbios[0-2,4-7]": "a", "vbios[3]": "b", "ecc[0-7]": True}}
+    assert told(compare(before, after)) == [("changed", "GPU.devices.vbios[3]", "a", "b")]
+    assert told(compare(after, before)) == [("changed", "GPU.devices.vbios[3]", "b", "a")]
+
+
+def test_equal_things_that_are_gone_are_folded() -> None:
+    before: Facts = {"GPU.devices": {"vbios[0-7]": "a", "note[x]": "kept as it is"}}
+    after: Facts = {"GPU.devices": {"vbios[0-3]": "a", "note[y]": "kept as it is"}}
+    assert told(compare(before, after)) == [
+        ("removed", "GPU.devices.note[x]", "kept as it is", None),
+        ("added", "GPU.devices.note[y]", None, "kept as it is"),
+        ("removed", "GPU.devices.vbios[4-7]", "a", None),
+    ]
+
+
+def test_folding_differently_is_no_change() -> None:
+    assert told(compare({"OS.a": {"x[0-3]": 1}}, {"OS.a": {"x[0-1]": 1, "x[2-3]": 1}})) == []
+
+
+def test_values_of_different_types_are_not_folded_together() -> None:
+    before: Facts = {"OS.a": {"x[0-1]": 5}}
+    after: Facts = {"OS.a": {"x[0]": True, "x[1]": 1}}
+    assert told(compare(before, after)) == [("changed", "OS.a.x[0]", 5, True), ("changed", "OS.a.x[1]", 5, 1)]
+
+
+def test_too_many_indexes_are_compared_as_written() -> None:
+    before: Facts = {"OS.a": {"x[0-9999]": 1}}
+    after: Facts = {"OS.a": {"x[0-9998]": 1}}
+    assert told(compare(before, after)) == [
+        ("added", "OS.a.x[0-9998]", None, 1),
+        ("removed", "OS.a.x[0-9999]", 1, None),
+    ]
