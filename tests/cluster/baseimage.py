@@ -23,6 +23,9 @@ _AUTHORITIES = "/etc/machine-authorities.crt"
 def _buildah(*arguments: str, timeout: float = 1800) -> str:
     store = cache_root() / "buildah"
     argv = [
+        # Its mounts end with it, also when it is killed.
+        "unshare",
+        "--mount",
         "buildah",
         f"--root={store / 'storage'}",
         f"--runroot={store / 'run'}",
@@ -68,6 +71,7 @@ def build_image(dockerfile: Path, tag: str, context: Path, args: Mapping[str, st
         built = _buildah(
             "bud",
             "--layers",
+            "--force-rm",
             "--quiet",
             "--timestamp=0",
             "--pull-never",
