@@ -26,19 +26,17 @@ by one, and equal changes are folded again: one GPU of eight that changed is one
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 
+from common.diff_subject import IndexedSnapshot, Reading, Subject, trouble_of
 from common.errors import UsageError
 from common.folded_keys import fold_keys, split_key, unfold_differing
-from common.model import CollectionEntry, MeasurementType, Scalar, Snapshot, State
+from common.model import MeasurementType, Scalar, Snapshot
 from common.stability import Rules, Stability, default_rules, without_node_name
-
-_Subject: TypeAlias = tuple[MeasurementType, str]
-"""A measurement type and a subtype's name."""
 
 
 class ChangeKind(StrEnum):
@@ -142,80 +140,16 @@ def scalar_text(value: Scalar) -> str:
     return str(value)
 
 
-class _Reading(StrEnum):
-    """What one side says about one subtype."""
-
-    READ = "read"
-    FALLBACK = "fallback"  # data, although its collector failed
-    ABSENT = "absent"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
-
-
-_NEVER_READ_BEFORE: Final[dict[_Subject, str]] = {(MeasurementType.OS, "sysctl"): "/proc/sys/net/"}
+_NEVER_READ_BEFORE: Final[dict[Subject, str]] = {(MeasurementType.OS, "sysctl"): "/proc/sys/net/"}
 """Keys that the tools which wrote no `collection:` left out, by how they begin."""
 
-_TROUBLE: Final = frozenset((_Reading.FAILED, _Reading.UNKNOWN))
-
-
-class _Document:
-    """One snapshot, indexed."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.node = snapshot.metadata.source_node
-        self.version = snapshot.metadata.version
-        self.has_collection = bool(snapshot.collection)
-        self.data: dict[_Subject, Mapping[str, Scalar]] = {
-            (measurement.type, subtype.subtype): subtype.data
-            for measurement in snapshot.measurements
-            for subtype in measurement.subtypes
-        }
-        self.types = {measurement.type for measurement in snapshot.measurements}
-        self.collectors: dict[str, CollectionEntry] = {}
-        self.endings: dict[_Subject, CollectionEntry] = {}
-        self.owners: dict[_Subject, str] = {}
-        for entry in snapshot.collection:
-            if entry.subtype:
-                self.endings[entry.type, entry.subtype] = entry
-                self.owners[entry.type, entry.subtype] = entry.collector
-            else:
-                self.collectors[entry.collector] = entry
-                self.owners.update(dict.fromkeys(((entry.type, name) for name in entry.subtypes), entry.collector))
-
-    def reading(self, subject: _Subject, owner: str | None, other: "_Document") -> tuple[_Reading, str]:
-        """How the subtype stands here, and why. `owner` is its collector, if either document says."""
-        ran = self._collectors_of(subject, owner)
-        broken = next((entry for entry in ran if _failed_as_a_whole(entry)), None)
-        if subject in self.data:
-            return (_Reading.FALLBACK, _reason(broken)) if broken and owner else (_Reading.READ, "")
-        if ending := self.endings.get(subject):
-            return (_Reading.FAILED if ending.state is State.FAILED else _Reading.ABSENT), _reason(ending)
-        if subject in self.owners:  # read, but nothing of it is written
-            return _Reading.READ, ""
-        if not self.has_collection:
-            if not other.has_collection and subject[0] in self.types:
-                return _Reading.ABSENT, ""
-            return _Reading.UNKNOWN, "not in the snapshot, which does not say whether it was read"
-        if not ran:
-            return _Reading.UNKNOWN, "not collected"
-        if broken:
-            return _Reading.FAILED, _reason(broken)
-        if all(entry.state is State.ABSENT for entry in ran):
-            return _Reading.ABSENT, _reason(ran[0])
-        if self.version == other.version:
-            return _Reading.ABSENT, ""
-        return _Reading.UNKNOWN, f"not collected by version {self.version or 'unknown'}"
-
-    def _collectors_of(self, subject: _Subject, owner: str | None) -> list[CollectionEntry]:
-        if owner is not None:
-            return [self.collectors[owner]] if owner in self.collectors else []
-        return [entry for entry in self.collectors.values() if entry.type is subject[0]]
+_TROUBLE: Final = frozenset((Reading.FAILED, Reading.UNKNOWN))
 
 
 class _Comparison:
     def __init__(self, before: Snapshot, after: Snapshot, ignore: Ignore, rules: Rules) -> None:
         self._sides = (_side(before), _side(after))
-        self._before, self._after = _Document(before), _Document(after)
+        self._before, self._after = IndexedSnapshot(before), IndexedSnapshot(after)
         self._same_node = self._before.node == self._after.node
         self._ignore = ignore
         self._rules = rules
@@ -239,7 +173,7 @@ class _Comparison:
             incomparable=self._incomparable,
         )
 
-    def _subjects(self) -> list[_Subject]:
+    def _subjects(self) -> list[Subject]:
         both = (self._before, self._after)
         subjects = {subject for document in both for subject in (*document.data, *document.endings)}
         order = {kind: index for index, kind in enumerate(MeasurementType)}
@@ -249,17 +183,17 @@ class _Comparison:
         """Collectors that failed or did not run, said once rather than for each of their subtypes."""
         for name in dict.fromkeys((*self._before.collectors, *self._after.collectors)):
             old, new = self._before.collectors.get(name), self._after.collectors.get(name)
-            reasons = (_trouble(old, self._before), _trouble(new, self._after))
+            reasons = (trouble_of(old, self._before), trouble_of(new, self._after))
             if any(reasons) and (entry := old or new):
                 self._report(entry.type, "", reasons, name)
                 yield name
 
-    def _subtype(self, subject: _Subject, said: set[str]) -> None:
+    def _subtype(self, subject: Subject, said: set[str]) -> None:
         owner = self._before.owners.get(subject) or self._after.owners.get(subject)
         old, why_old = self._before.reading(subject, owner, self._after)
         new, why_new = self._after.reading(subject, owner, self._before)
         states = {old, new}
-        if states <= {_Reading.ABSENT, _Reading.UNKNOWN}:
+        if states <= {Reading.ABSENT, Reading.UNKNOWN}:
             return  # no facts on either side
         if states & _TROUBLE:
             if owner not in said or subject in self._before.endings or subject in self._after.endings:
@@ -267,19 +201,19 @@ class _Comparison:
             return
         self._take_apart(subject)
         alike = old is new and why_old == why_new
-        both = states <= {_Reading.READ, _Reading.FALLBACK}
+        both = states <= {Reading.READ, Reading.FALLBACK}
         changed = self._facts(subject, self._keys(subject, both and not alike, both))
-        if _Reading.ABSENT in states and changed:
-            kind, why = (ChangeKind.REMOVED, why_new) if new is _Reading.ABSENT else (ChangeKind.ADDED, why_old)
+        if Reading.ABSENT in states and changed:
+            kind, why = (ChangeKind.REMOVED, why_new) if new is Reading.ABSENT else (ChangeKind.ADDED, why_old)
             self._subtypes.append(SubtypeChange(kind, *subject, changed, why))
 
-    def _take_apart(self, subject: _Subject) -> None:
+    def _take_apart(self, subject: Subject) -> None:
         """Where the sides fold equal things differently, compare them one by one."""
         old, new = self._before.data.get(subject), self._after.data.get(subject)
         if old is not None and new is not None:
             self._before.data[subject], self._after.data[subject] = unfold_differing(old, new)
 
-    def _keys(self, subject: _Subject, only_shared: bool, both: bool) -> list[str]:
+    def _keys(self, subject: Subject, only_shared: bool, both: bool) -> list[str]:
         """The keys of a subtype that can be compared."""
         old, new = self._before.data.get(subject, {}).keys(), self._after.data.get(subject, {}).keys()
         if only_shared:
@@ -295,7 +229,7 @@ class _Comparison:
                 keys -= unread
         return sorted(keys)
 
-    def _facts(self, subject: _Subject, keys: Iterable[str]) -> int:
+    def _facts(self, subject: Subject, keys: Iterable[str]) -> int:
         """Compare the facts of one subtype; returns how many changed."""
         kind, subtype = subject
         old, new = self._before.data.get(subject, {}), self._after.data.get(subject, {})
@@ -347,20 +281,3 @@ def _folded(changes: list[Change]) -> Iterator[Change]:
 def _side(snapshot: Snapshot) -> Side:
     metadata = snapshot.metadata
     return Side(metadata.source_node, metadata.timestamp, metadata.version)
-
-
-def _failed_as_a_whole(entry: CollectionEntry) -> bool:
-    """Rather than only all of its subtypes, which then have lines of their own."""
-    return entry.state is State.FAILED and entry.code is not None
-
-
-def _trouble(entry: CollectionEntry | None, document: _Document) -> str:
-    if entry is None:
-        return "not collected" if document.has_collection else ""
-    return _reason(entry) if _failed_as_a_whole(entry) else ""
-
-
-def _reason(entry: CollectionEntry) -> str:
-    if entry.code is None:
-        return entry.reason
-    return f"failed ({entry.code}): {entry.reason}" if entry.reason else f"failed ({entry.code})"
