@@ -12,7 +12,7 @@ from common.model import MeasurementType
 EXAMPLES: Final = """\
 \b
 Examples:
-  eidos explain /proc/sys/vm/swappiness
+  eidos explain /proc/sys/vm/swappiness                or vm.swappiness
   eidos explain GPU.smi.driver
   eidos explain SystemD.kubelet.service.MemoryMax
   eidos explain 'OS.sysctl'
@@ -21,6 +21,7 @@ Examples:
 _UNIT: Final = re.compile(
     r"(.+?\.(?:service|socket|device|mount|automount|swap|target|path|timer|slice|scope))(?:\.(.*))?", re.DOTALL
 )
+_SYSCTL_TREES: Final = frozenset(("abi", "crypto", "debug", "dev", "fs", "kernel", "net", "user", "vm"))
 
 
 def parse_key(text: str) -> tuple[MeasurementType, str, str]:
@@ -28,6 +29,8 @@ def parse_key(text: str) -> tuple[MeasurementType, str, str]:
     if text.startswith("/proc/sys/"):
         return MeasurementType.OS, "sysctl", text
     name, _, rest = text.partition(".")
+    if name in _SYSCTL_TREES and rest:  # as sysctl(8) writes it
+        return MeasurementType.OS, "sysctl", "/proc/sys/" + text.replace(".", "/")
     kind = next((kind for kind in MeasurementType if kind.value.lower() == name.lower()), None)
     if kind is None:
         raise UsageError(

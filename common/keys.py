@@ -67,10 +67,12 @@ def explain(kind: str, subtype: str, key: str = "") -> Explanation | None:
 def explain_with(keys: Keys, rules: Rules, kind: str, subtype: str, key: str = "") -> Explanation | None:
     """As `explain`, with other texts and rules."""
     of_subtype = f"{kind}.{subtype}"
-    entry = (keys.find(f"{of_subtype}.{key}") if key else None) or keys.find(of_subtype)
+    entry = (keys.find(f"{of_subtype}.{key}") or keys.find(f"{of_subtype}.{key}[0]")) if key else None
+    entry = entry or keys.find(of_subtype)
     if entry is None:
         return None
-    rule = rules.rule_for(kind, subtype, key) if key else None
+    # `uuid` stands for `uuid[0]`, `uuid[1]` and so on, as people write it.
+    rule = (rules.rule_for(kind, subtype, key) or rules.rule_for(kind, subtype, f"{key}[0]")) if key else None
     return Explanation(
         entry.what, entry.source, rule.stability if rule else Stability.STABLE, rule.why if rule else _STABLE_WHY
     )

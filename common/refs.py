@@ -102,8 +102,12 @@ def read(ref: Ref, limit: int = MOST_BYTES, cluster: ClusterChoice | None = None
     except OSError as error:
         raise InputError(Code.INPUT_UNREADABLE, f"{source} cannot be read: {error.strerror}") from error
     if len(content) > limit:
-        raise InputError(Code.INPUT_TOO_LARGE, f"{source} is longer than {limit} bytes")
+        raise InputError(Code.INPUT_TOO_LARGE, f"{source} is longer than {_size(limit)}")
     return content
+
+
+def _size(limit: int) -> str:
+    return f"{limit >> 20} MiB" if limit >= 1 << 20 and limit % (1 << 20) == 0 else f"{limit} bytes"
 
 
 def _read_stdin(count: int) -> bytes:

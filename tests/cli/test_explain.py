@@ -15,6 +15,7 @@ from common.model import MeasurementType
     [
         ("/proc/sys/vm/swappiness", (MeasurementType.OS, "sysctl", "/proc/sys/vm/swappiness")),
         ("OS.sysctl./proc/sys/vm/swappiness", (MeasurementType.OS, "sysctl", "/proc/sys/vm/swappiness")),
+        ("vm.swappiness", (MeasurementType.OS, "sysctl", "/proc/sys/vm/swappiness")),
         ("os.sysctl", (MeasurementType.OS, "sysctl", "")),
         ("GPU", (MeasurementType.GPU, "", "")),
         ("GPU.smi.gpu.model", (MeasurementType.GPU, "smi", "gpu.model")),
@@ -44,6 +45,11 @@ def test_says_class_and_source(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["stability"] == "volatile"
     assert run(["explain", "OS.sysctl./proc/sys/vm/swappiness", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["stability"] == "stable"
+
+
+def test_a_folded_key_may_be_named_without_its_indexes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["explain", "GPU.devices.uuid", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["stability"] == "identity"
 
 
 def test_what_nobody_knows(capsys: pytest.CaptureFixture[str]) -> None:
