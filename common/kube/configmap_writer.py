@@ -33,6 +33,7 @@ from common.kube.configmaps import (
     is_ours,
     listed_shards,
 )
+from common.kube.owner import OwnerFields
 from common.kube.sharding import SHARD_BYTES, fitted, split
 from common.kube.types import ConfigMap, Metadata, ObjectMeta
 from common.version import VERSION
@@ -57,8 +58,9 @@ async def write_document(
     document_format: str,
     excerpt: Excerpt,
     now: datetime | None = None,
+    owner: OwnerFields | None = None,
 ) -> None:
-    """Store a document whole or not at all. `excerpt` is asked when it needs shards.
+    """Store a document whole or not at all. `excerpt` is asked when it needs shards; with `owner` it is deleted.
 
     Raises OutputError when the ConfigMap there is somebody else's, KubeError.
     """
@@ -70,7 +72,7 @@ async def write_document(
             await asyncio.sleep(kube.pause(attempt, last))
         current = await _current(kube, namespace, name)
         try:
-            index = await _write_all(kube, namespace, name, data, shards, current)
+            index = await _write_all(kube, namespace, name, data, shards, current, owner)
             await _adopt(kube, namespace, name, shards, index)
         except KubeError as error:
             if error.code is not Code.CLUSTER_CONFLICT:
@@ -83,13 +85,19 @@ async def write_document(
 
 
 async def _write_all(
-    kube: Kube, namespace: str, name: str, data: dict[str, str], shards: dict[str, bytes], current: ConfigMap | None
+    kube: Kube,
+    namespace: str,
+    name: str,
+    data: dict[str, str],
+    shards: dict[str, bytes],
+    current: ConfigMap | None,
+    owner: OwnerFields | None,
 ) -> ObjectMeta:
     """Shards, then the index; its metadata. Where the index is refused, the new shards go again."""
     made: list[ObjectMeta] = []
     try:
         await _all(_write_shard(kube, namespace, name, *shard, made) for shard in shards.items())
-        return (await _write_index(kube, namespace, name, data, current)).metadata
+        return (await _write_index(kube, namespace, name, data, current, owner)).metadata
     except (KubeError, OutputError) as error:
         # Only after a clear refusal: when the answer was lost, the index may stand and need them; after a conflict
         # the next attempt will.
@@ -103,7 +111,7 @@ async def check_document(kube: Kube, namespace: str, name: str) -> None:
     """Raise what `write_document` would most likely raise, by a dry run."""
     current = await _current(kube, namespace, name)
     try:
-        await _write_index(kube, namespace, name, {"format": "yaml"}, current, dry_run=True)
+        await _write_index(kube, namespace, name, {"format": "yaml"}, current, None, dry_run=True)
     except KubeError as error:
         if error.code is not Code.CLUSTER_CONFLICT:  # that is for the write itself to settle
             raise
@@ -166,10 +174,19 @@ async def _write_shard(
 
 
 async def _write_index(
-    kube: Kube, namespace: str, name: str, data: dict[str, str], current: ConfigMap | None, *, dry_run: bool = False
+    kube: Kube,
+    namespace: str,
+    name: str,
+    data: dict[str, str],
+    current: ConfigMap | None,
+    owner: OwnerFields | None,
+    *,
+    dry_run: bool = False,
 ) -> ConfigMap:
     """Apply at exactly the version that was read; where there was nothing, without taking anything over."""
     body = _body(namespace, name, _labels("snapshot")) | {"data": data}
+    if owner is not None:
+        body["metadata"]["ownerReferences"] = [owner]
     if current is not None:
         body["metadata"]["resourceVersion"] = current.metadata.resource_version
     params = {"dryRun": "All"} if dry_run else {}

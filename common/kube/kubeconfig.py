@@ -5,7 +5,7 @@ and answers a malformed file with an assertion.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -107,16 +107,6 @@ class Kubeconfig(msgspec.Struct):
         return InputError(
             Code.INPUT_MALFORMED, f"the context {context!r} of the kubeconfig {self.source} names {what}"
         )
-
-
-def kubeconfig_paths(flag: str | None, environment: Mapping[str, str]) -> list[str]:
-    """The files to read: the flag's, else those of $KUBECONFIG, else ~/.kube/config. Only the flag's must exist."""
-    if flag:
-        return [flag]
-    listed = [path for path in environment.get("KUBECONFIG", "").split(os.pathsep) if path]
-    home = environment.get("HOME", "")
-    candidates = listed or ([os.path.join(home, ".kube", "config")] if home else [])
-    return [path for path in candidates if os.path.isfile(path)]
 
 
 def read_kubeconfig(paths: Iterable[str]) -> Kubeconfig:

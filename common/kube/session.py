@@ -3,11 +3,10 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from importlib.util import find_spec
 from typing import Final, TypeVar
 
 from common.errors import UsageError
-from common.kube.choice import ClusterChoice
+from common.kube.choice import NOT_INSTALLED, ClusterChoice, installed
 from common.kube.client import Kube
 from common.kube.target import Target, load_target
 
@@ -15,7 +14,6 @@ T = TypeVar("T")
 
 SECONDS: Final = 60.0
 """How long a visit may take unless its caller says otherwise."""
-NOT_INSTALLED: Final = "what speaks to a cluster is not installed"
 
 
 def visit(
@@ -38,8 +36,3 @@ def visit_target(work: Callable[[Kube], Awaitable[T]], target: Target, deadline:
             return await work(kube)
 
     return asyncio.run(run())
-
-
-def installed() -> bool:
-    """Whether the `kubernetes` extra is there. Looks for it without importing it."""
-    return find_spec("aiohttp") is not None and find_spec("tenacity") is not None

@@ -6,10 +6,11 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from common.errors import Code, InputError, UsageError
+from common.kube.choice import NOT_CONFIGURED, SERVICE_ACCOUNT, in_pod, kubeconfig_paths
 from common.kube.credentials import (
     Credential,
     Credentials,
@@ -19,10 +20,7 @@ from common.kube.credentials import (
     basic,
     bearer,
 )
-from common.kube.kubeconfig import Cluster, KubeContext, User, kubeconfig_paths, read_kubeconfig
-
-SERVICE_ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
-NOT_CONFIGURED: Final = "no cluster is configured here: there is no kubeconfig, and this is not a pod with a token"
+from common.kube.kubeconfig import Cluster, KubeContext, User, read_kubeconfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +41,6 @@ class Target:
     """URL of an HTTP proxy; may hold a password."""
 
 
-def configured(kubeconfig: str | None, environment: Mapping[str, str], account: str = SERVICE_ACCOUNT) -> bool:
-    """Whether there is a cluster to ask at all. Looks at names of files only, so it costs next to nothing."""
-    return bool(kubeconfig_paths(kubeconfig, environment)) or _in_pod(environment, account)
-
-
 def load_target(
     kubeconfig: str | None = None,
     context: str | None = None,
@@ -62,18 +55,14 @@ def load_target(
     paths = kubeconfig_paths(kubeconfig, environment)
     files = read_kubeconfig(paths)
     # An empty default file is no answer in a pod; a file or context that was asked for is.
-    if paths and (files.contexts or kubeconfig or context or not _in_pod(environment, account)):
+    if paths and (files.contexts or kubeconfig or context or not in_pod(environment, account)):
         name, chosen, cluster, user = files.choose(context)
         return _from_kubeconfig(files.source, name, chosen, cluster, user, environment)
-    if _in_pod(environment, account):
+    if in_pod(environment, account):
         if context:
             raise UsageError(f"there is no context {context!r}: in a pod without a kubeconfig there are none")
         return _from_pod(environment, account)
     raise UsageError(NOT_CONFIGURED, "Give --kubeconfig FILE, or set KUBECONFIG.")
-
-
-def _in_pod(environment: Mapping[str, str], account: str) -> bool:
-    return bool(environment.get("KUBERNETES_SERVICE_HOST")) and os.path.exists(os.path.join(account, "token"))
 
 
 def _from_pod(environment: Mapping[str, str], account: str) -> Target:

@@ -3,7 +3,7 @@
 Names and meanings are those of the Kubernetes API reference; what is absent there has its default here.
 """
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -44,6 +44,13 @@ class Metadata(_Object, frozen=True):
     """Any object, its metadata only."""
 
     metadata: ObjectMeta = ObjectMeta()
+
+
+class Specified(_Object, frozen=True):
+    """Any object with a spec."""
+
+    metadata: ObjectMeta = ObjectMeta()
+    spec: dict[str, Any] = {}
 
 
 class ListMeta(_Object, frozen=True):

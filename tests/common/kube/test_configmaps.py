@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from common import refs
 from common.errors import ClusterError, Code, InputError, OutputError
@@ -19,6 +18,7 @@ from common.kube.configmap_writer import check_document, write_document
 from common.kube.configmaps import delete_document, get_document, list_documents, read_document
 from tests.common.kube.conftest import Connect
 from tests.fakes.apiserver import Asked, FakeApiServer, Fault
+from tests.fakes.kubeconfig import write_kubeconfig
 
 OURS = {"app.kubernetes.io/name": "eidos", "app.kubernetes.io/component": "snapshot"}
 WHEN = datetime(2026, 1, 3, 10, 30, tzinfo=UTC)
@@ -423,13 +423,7 @@ async def test_not_found(api: FakeApiServer, connect: Connect) -> None:
 
 @pytest.fixture
 def cluster(api: FakeApiServer, tmp_path: Path) -> ClusterChoice:
-    config = {
-        "clusters": [{"name": "c", "cluster": {"server": api.url}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c"}}],
-    }
-    path = tmp_path / "kubeconfig"
-    path.write_text(yaml.safe_dump(config))
-    return ClusterChoice(str(path), "c")
+    return ClusterChoice(write_kubeconfig(tmp_path / "kubeconfig", api.url), "test")
 
 
 @pytest.mark.parametrize(

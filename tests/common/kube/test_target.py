@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from common.errors import Code, EidosError, InputError, UsageError
-from common.kube.target import configured, load_target, proxy_for
+from common.kube.choice import configured
+from common.kube.target import load_target, proxy_for
 
 PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 

@@ -1,0 +1,98 @@
+"""Which resources an API server has, by its discovery documents."""
+
+import asyncio
+from typing import Final
+
+import msgspec
+
+from common.errors import Code
+from common.kube.client import Kube, KubeError
+from common.kube.types import ObjectMeta
+
+_AGGREGATED: Final = (
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,"
+    "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json"
+)
+
+
+class _Struct(msgspec.Struct, frozen=True, rename="camel"):
+    pass
+
+
+class _Kind(_Struct, frozen=True):
+    kind: str = ""
+
+
+class _Described(_Struct, frozen=True):
+    resource: str = ""
+    response_kind: _Kind | None = None
+
+
+class _Version(_Struct, frozen=True):
+    version: str = ""
+    resources: list[_Described] = []
+
+
+class _Item(_Struct, frozen=True):
+    metadata: ObjectMeta = ObjectMeta()
+    versions: list[_Version] = []
+
+
+class _GroupVersion(_Struct, frozen=True):
+    group_version: str = ""
+
+
+class _Group(_Struct, frozen=True):
+    preferred_version: _GroupVersion = _GroupVersion()
+
+
+class _Discovery(_Struct, frozen=True):
+    """APIGroupDiscoveryList (`items`) or, from a server older than 1.27, APIGroupList (`groups`)."""
+
+    items: list[_Item] | None = None
+    groups: list[_Group] | None = None
+
+
+class _Named(_Struct, frozen=True):
+    name: str = ""
+    kind: str = ""
+
+
+class _ResourceList(_Struct, frozen=True):
+    """APIResourceList."""
+
+    resources: list[_Named] = []
+
+
+async def resources_of_kind(kube: Kube, kind: str) -> list[tuple[str, str]]:
+    """(API version, plural) of each resource of that kind in any group, at the group's preferred version."""
+    found = await kube.get("/apis", _Discovery, accept=_AGGREGATED)
+    if found.items is not None:
+        return sorted(place for item in found.items for place in _in_item(item, kind))
+    versions = [group.preferred_version.group_version for group in found.groups or []]
+    return sorted(
+        place for part in await asyncio.gather(*(_in_group(kube, v, kind) for v in versions)) for place in part
+    )
+
+
+def _in_item(item: _Item, kind: str) -> list[tuple[str, str]]:
+    for version in item.versions:  # the preferred one comes first
+        places = [
+            (f"{item.metadata.name}/{version.version}", described.resource)
+            for described in version.resources
+            if described.response_kind is not None and described.response_kind.kind == kind
+        ]
+        if places:
+            return places
+    return []
+
+
+async def _in_group(kube: Kube, version: str, kind: str) -> list[tuple[str, str]]:
+    try:
+        found = await kube.get(f"/apis/{version}", _ResourceList)
+    except KubeError as error:
+        # A group served by an extension that is down or gone; the others still count.
+        if error.code in (Code.CLUSTER_FAILED, Code.CLUSTER_NOT_FOUND):
+            return []
+        raise
+    return [(version, named.name) for named in found.resources if named.kind == kind and "/" not in named.name]
