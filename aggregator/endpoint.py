@@ -1,188 +1,210 @@
-"""Where agents dial in: who may have a link, and the loop that reads it.
-
-At most one link per node. A second one for the same node is let in when
-
-- its token names another pod and is not older: the agent was replaced (rolling update), the new one takes over; or
-- it is the same pod, and the first link does not answer a challenge: the connection broke and the agent is back.
-
-Otherwise it is refused: a second agent, or a copied token, cannot push a living agent out. A token older than the
-newest one seen of its node is refused in any case, so that one taken from an old disk or log opens nothing.
-"""
+"""Where agents dial in: one protocol object per connection, from its first byte to its end."""
 
 import asyncio
 import logging
-import time
-from typing import Final
+import ssl
+from collections.abc import Coroutine
+from typing import Final, cast
 
-from aiohttp import WSCloseCode, WSMsgType, web
-
-from aggregator.auth import AgentIdentity, Authenticator, TokenRefusedError
+from aggregator import websocket
+from aggregator.admission import Admission, Refused
 from aggregator.hub import Hub
 from aggregator.link import Link
 from aggregator.nodes import Node
+from aggregator.websocket import FrameReader, HandshakeError, accept, close_code, parse_head, refuse
 from common import wire
-from common.wire import CLOSE_CODES, LINK_PATH, MAX_FRAME, Closed, FrameError, Hello, Renew
+from common.wire import CLOSE_CODES, LINK_PATH, Closed, FrameError, Hello, Renew
 
 _log: Final = logging.getLogger(__name__)
 
-_OLDER_BY: Final = 30.0
-"""Seconds by which a token may be older than the newest seen, for clocks that are a little apart."""
-_NEVER_WAITS: Final = 1 << 62
-
-
-class Refused(Exception):  # noqa: N818  # a decision, not an error
-    """The agent gets no link, for a reason that is counted."""
-
-    def __init__(self, reason: Closed, status: int) -> None:
-        super().__init__(reason.value)
-        self.reason = reason
-        self.status = status
+_GOING_AWAY: Final = frozenset((1001, CLOSE_CODES[Closed.GOING_AWAY]))
+_ROOM: Final = 1000
+"""Connections beyond the most nodes: newcomers that are still being looked at."""
 
 
 class LinkEndpoint:
-    """The handler of LINK_PATH."""
+    """Listens for agents."""
 
-    def __init__(self, hub: Hub, authenticator: Authenticator) -> None:
-        self._hub = hub
-        self._authenticator = authenticator
-        self._challenging: set[str] = set()
+    def __init__(self, hub: Hub, admission: Admission) -> None:
+        self.hub = hub
+        self.admission = admission
+        self.connections: set[Connection] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
 
-    def routes(self) -> list[web.RouteDef]:
-        """What to serve."""
-        return [web.get(LINK_PATH, self.handle)]
+    async def start(self, tls: ssl.SSLContext, address: str, port: int) -> int:
+        """Listen. Returns the port, chosen by the system when 0 was given. Raises OSError."""
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(self), address, port, ssl=tls, ssl_handshake_timeout=self.hub.settings.hello_within,
+            ssl_shutdown_timeout=2.0, backlog=4096, reuse_address=True,
+        )  # fmt: skip
+        bound: int = self._server.sockets[0].getsockname()[1]
+        return bound
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        """One agent, from its request to the end of its link."""
-        try:
-            node, identity = await self._admit(request)
-        except Refused as refused:
-            self._hub.counts.refused[refused.reason] += 1
-            return web.Response(status=refused.status, text=refused.reason.value)
-        socket = web.WebSocketResponse(
-            compress=False,
-            autoping=False,
-            max_msg_size=MAX_FRAME,
-            writer_limit=_NEVER_WAITS,
-            timeout=2.0,  # for the peer's half of the closing handshake
-            decode_text=False,
-        )
-        await socket.prepare(request)
-        transport = request.transport
-        if transport is None:
-            return socket
-        link = Link(identity, socket, transport, self._hub.settings, self._hub.counts)
-        if node.link is not None:  # another got in while this one was being let in
-            link.close(Closed.DUPLICATE)
-            return socket
-        self._hub.attach(node, link)
-        try:
-            await self._serve(node, link, socket)
-        except FrameError as error:
-            _log.warning("link closed", extra={"node": node.name, "reason": error.reason.value, "detail": str(error)})
-            link.close(error.reason)
-        finally:
-            link.close(Closed.LOST)  # unless it was closed for a better reason
-            self._hub.detach(node, link)
-        return socket
+    async def stop(self) -> None:
+        """Listen no more; agents are told to come back later."""
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self.connections):
+            connection.end(Closed.GOING_AWAY)
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await asyncio.sleep(0)
 
-    async def _admit(self, request: web.Request) -> tuple[Node, AgentIdentity]:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        identity = await self._identify(token.strip() if scheme.lower() == "bearer" else "")
-        node = self._hub.node(identity.node)
-        if node is None:
-            raise Refused(Closed.FULL, 503)
-        if identity.issued_at < node.token_issued_at - _OLDER_BY:
-            raise Refused(Closed.DUPLICATE, 409)
-        if node.link is not None:
-            await self._challenge(node, node.link, identity)
-        return node, identity
+    @property
+    def is_full(self) -> bool:
+        """Whether there is room for no more."""
+        return len(self.connections) > self.hub.settings.most_nodes + _ROOM
 
-    async def _identify(self, token: str) -> AgentIdentity:
-        try:
-            return await self._authenticator.identify(token)
-        except TokenRefusedError as error:
-            _log.warning("link refused", extra={"reason": "unauthorized", "detail": str(error)})
-            raise Refused(Closed.EXPIRED if error.expired else Closed.UNAUTHORIZED, 401) from error
-        except OSError as error:
-            _log.error("tokens cannot be verified", extra={"detail": str(error)})
-            raise Refused(Closed.UNAUTHORIZED, 503) from error
 
-    async def _challenge(self, node: Node, incumbent: Link, newcomer: AgentIdentity) -> None:
-        """Make room for a newcomer, or refuse it: see the module's docstring."""
-        if newcomer.pod != incumbent.identity.pod and newcomer.issued_at >= incumbent.identity.issued_at:
-            self._give_way(node, incumbent, Closed.REPLACED)
+class Connection(asyncio.Protocol):
+    """One connection: a request's head, admission, then frames."""
+
+    __slots__ = ("_deadline", "_endpoint", "_head", "_link", "_node", "_reader", "_transport")
+
+    def __init__(self, endpoint: LinkEndpoint) -> None:
+        self._endpoint = endpoint
+        self._head: bytes | None = b""
+        """What came of the request; None when it is whole."""
+        self._reader: FrameReader | None = None
+        self._link: Link | None = None
+        self._node: Node | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The TLS handshake is done."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self._endpoint.connections.add(self)
+        if self._endpoint.is_full:
+            self._refuse(Closed.FULL, 503)
             return
-        if node.name in self._challenging:
-            raise Refused(Closed.DUPLICATE, 409)
-        self._challenging.add(node.name)
+        within = self._endpoint.hub.settings.hello_within
+        self._deadline = asyncio.get_running_loop().call_later(within, self._too_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended, by whomever."""
+        self._endpoint.connections.discard(self)
+        self._greeted()
+        if self._link is not None and self._node is not None:
+            self._link.close(Closed.LOST)  # unless it was closed for a better reason
+            self._endpoint.hub.detach(self._node, self._link)
+        self._link = self._node = self._reader = None
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
         try:
-            asked_at = time.monotonic()
-            self._hub.challenge(incumbent)
-            while incumbent.alive and time.monotonic() - asked_at < self._hub.settings.challenge:
-                await asyncio.sleep(0.05)
-                if incumbent.heard_at > asked_at:
-                    raise Refused(Closed.DUPLICATE, 409)
-        finally:
-            self._challenging.discard(node.name)
-        if node.link is incumbent:
-            self._give_way(node, incumbent, Closed.SILENT)
-
-    def _give_way(self, node: Node, incumbent: Link, reason: Closed) -> None:
-        incumbent.close(reason)
-        self._hub.detach(node, incumbent)
-
-    async def _serve(self, node: Node, link: Link, socket: web.WebSocketResponse) -> None:
-        """Read frames until the link ends. Raises FrameError when the agent breaks the protocol."""
-        greeted = False
-        while True:
-            within = None if greeted else self._hub.settings.hello_within
-            try:
-                message = await socket.receive(within)
-            except TimeoutError as error:
-                raise FrameError(Closed.SILENT, "no Hello in time") from error
-            if message.type is WSMsgType.BINARY:
-                link.heard(len(message.data))
-                said = wire.from_agent(message.data)
-                if not greeted:
-                    if not isinstance(said, Hello):
-                        raise FrameError(Closed.OUT_OF_TURN, "no Hello to begin with")
-                    greeted = True
-                    self._hub.hello(node, link, said)
-                elif isinstance(said, Renew):
-                    await self._renew(node, link, said)
-                else:
-                    self._hub.received(node, link, said)
-            elif message.type in (WSMsgType.PING, WSMsgType.PONG):
-                link.heard(len(message.data))
-            elif message.type is WSMsgType.TEXT:
-                raise FrameError(Closed.BAD_FRAME, "a text frame")
+            if self._reader is not None:
+                for opcode, payload in self._reader.feed(data):
+                    self._message(opcode, payload)
+            elif self._head is not None:
+                self._take_head(self._head + data)
             else:
-                link.close(_why_ended(socket))
-                return
+                raise FrameError(Closed.OUT_OF_TURN, "frames before the WebSocket is open")
+        except HandshakeError as error:
+            self._refuse(Closed.BAD_FRAME, error.status)
+        except FrameError as error:
+            self._break_off(error)
 
-    async def _renew(self, node: Node, link: Link, renew: Renew) -> None:
+    def end(self, reason: Closed) -> None:
+        """Close, for a reason of ours."""
+        if self._link is not None:
+            self._link.close(reason)
+        else:
+            self._transport.abort()
+
+    def _take_head(self, head: bytes) -> None:
+        whole, end, rest = head.partition(b"\r\n\r\n")
+        if len(whole) > websocket.MOST_HEAD:
+            raise HandshakeError(431, "the request's head is too large")
+        if not end:
+            self._head = head
+            return
+        self._head = None
+        if rest:
+            raise HandshakeError(400, "more than a head")
+        path, headers = parse_head(whole)
+        if path != LINK_PATH:
+            raise HandshakeError(404, f"there is {LINK_PATH}")
+        answer = accept(headers)
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        self._spawn(self._admit(token.strip() if scheme.lower() == "bearer" else "", answer))
+
+    async def _admit(self, token: str, answer: bytes) -> None:
         try:
-            identity = await self._authenticator.identify(renew.token)
-        except TokenRefusedError as error:
-            raise FrameError(Closed.EXPIRED if error.expired else Closed.UNAUTHORIZED, str(error)) from error
-        except OSError:
-            return  # the old token still holds for a while; the agent renews again
-        if identity.node != node.name or identity.pod != link.identity.pod:
-            raise FrameError(Closed.OTHER_NODE, "a token of another node or pod")
-        if identity.issued_at < link.identity.issued_at:
-            raise FrameError(Closed.DUPLICATE, "a token older than the one in use")
-        link.identity = identity
-        link.expires_at = time.monotonic() + (identity.expires_at - time.time())
-        node.token_issued_at = max(node.token_issued_at, identity.issued_at)
+            node, identity = await self._endpoint.admission.admit(token)
+        except Refused as refused:
+            self._refuse(refused.reason, refused.status)
+            return
+        if self._transport.is_closing():
+            return
+        hub = self._endpoint.hub
+        self._node, self._link = node, Link(identity, self._transport, hub.settings, hub.counts)
+        self._reader = FrameReader()
+        hub.attach(node, self._link)
+        self._transport.write(answer)
 
+    def _message(self, opcode: int, payload: bytes) -> None:
+        link, node, hub = self._link, self._node, self._endpoint.hub
+        if link is None or node is None or link.closed is not None:
+            return
+        link.heard(len(payload))
+        if opcode == websocket.BINARY:
+            said = wire.from_agent(payload)
+            if not link.schema:
+                if not isinstance(said, Hello):
+                    raise FrameError(Closed.OUT_OF_TURN, "no Hello to begin with")
+                self._greeted()
+                hub.hello(node, link, said)
+            elif isinstance(said, Renew):
+                self._spawn(self._renew(node, link, said.token))
+            else:
+                hub.received(node, link, said)
+        elif opcode == websocket.CLOSE:
+            link.close(Closed.GOING_AWAY if close_code(payload) in _GOING_AWAY else Closed.LOST)
+        elif opcode == websocket.PING:
+            link.send_frame(websocket.frame(payload, websocket.PONG))
+        elif opcode == websocket.TEXT:
+            raise FrameError(Closed.BAD_FRAME, "a text message")
 
-def _why_ended(socket: web.WebSocketResponse) -> Closed:
-    """What the end of the socket says about its cause."""
-    code = socket.close_code
-    if code == WSCloseCode.MESSAGE_TOO_BIG:
-        return Closed.TOO_LARGE
-    if code in (WSCloseCode.PROTOCOL_ERROR, WSCloseCode.INVALID_TEXT, WSCloseCode.UNSUPPORTED_DATA):
-        return Closed.BAD_FRAME
-    if code in (WSCloseCode.GOING_AWAY, CLOSE_CODES[Closed.GOING_AWAY]):
-        return Closed.GOING_AWAY
-    return Closed.LOST  # aiohttp reports a connection that just ended as OK
+    async def _renew(self, node: Node, link: Link, token: str) -> None:
+        try:
+            await self._endpoint.admission.renew(node, link, token)
+        except FrameError as error:
+            self._break_off(error)
+
+    def _break_off(self, error: FrameError) -> None:
+        if self._link is None or self._node is None:
+            self._refuse(error.reason, 400)
+            return
+        if self._link.closed is None:
+            _log.warning(
+                "link closed", extra={"node": self._node.name, "reason": error.reason.value, "detail": str(error)}
+            )
+        self._link.close(error.reason)
+
+    def _refuse(self, reason: Closed, status: int) -> None:
+        if self._transport.is_closing():
+            return
+        self._endpoint.hub.counts.refused[reason] += 1
+        self._head = None
+        self._transport.write(refuse(status, reason.value))
+        self._transport.close()
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        if self._link is not None:
+            self._link.close(Closed.SILENT)
+        else:
+            self._endpoint.hub.counts.refused[Closed.SILENT] += 1
+            self._transport.abort()
+
+    def _greeted(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._endpoint.tasks.add(task)
+        task.add_done_callback(self._endpoint.tasks.discard)

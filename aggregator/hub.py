@@ -1,12 +1,13 @@
 """All links and all nodes: takes in what agents say, has missing content fetched, tells runs who answered.
 
-Nothing here waits for an agent; the endpoint (aggregator/endpoint.py) reads frames and passes them in.
+Nothing here waits for an agent; connections (aggregator/endpoint.py) read frames and pass them in.
 """
 
 import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from aggregator import websocket
 from aggregator.blobs import StoreFullError
 from aggregator.catalog import Catalog
 from aggregator.counts import Counts
@@ -170,7 +171,7 @@ class Hub:
         """Once a second: ping, close what is silent or expired, have others asked for what did not come."""
         now, settings = time.monotonic(), self.settings
         self._ping += 1
-        ping = wire.encode(Ping(self._ping))
+        ping = websocket.frame(wire.encode(Ping(self._ping)))
         for node in list(self.nodes.values()):
             link = node.link
             if link is None:
@@ -181,7 +182,7 @@ class Hub:
                 link.close(Closed.EXPIRED)
             elif now - link.pinged_at >= settings.ping_every:
                 link.pinged_at = now
-                link.refill()
+                link.refill(settings)
                 link.send_frame(ping)
         self.fetcher.tick(now)
         self._ask_soon()

@@ -104,6 +104,11 @@ class Run:
         if not self._open:
             self._settled.set()
 
+    def forget_answers(self) -> None:
+        """Its ledger is final: what it was made from need not be kept."""
+        self.answers, self.asked, self.expected = {}, set(), []
+        self._names, self._open = frozenset(), set()
+
     async def wait_settled(self, until: float) -> None:
         """Until nobody connected owes an answer, or the monotonic time given."""
         while self._open and (left := until - time.monotonic()) > 0:
@@ -137,8 +142,8 @@ class Run:
         return Progress(
             run=self.id,
             state=self.state,
-            expected=len(self.expected),
-            answered=len(self.answers),
+            expected=len(self.entries) or len(self.expected),
+            answered=sum(entry.fresh for entry in self.entries) or len(self.answers),
             seconds=round(time.monotonic() - self.began, 3),
             states={state.value: states[state] for state in NodeState if states[state]},
             waiting=waiting,

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from aggregator import websocket
 from aggregator.hub import Hub
 from aggregator.ledger import Answer, Expected, Sighting, settle
 from aggregator.nodes import Node
@@ -136,7 +137,8 @@ class Runs:
         return any((seen := nodes.get(node.node)) is None or seen.link is None for node in run.expected)
 
     def _frame(self, run: Run, seconds: float) -> bytes:
-        return wire.encode(Collect(run.id, list(run.request.sections), max(0.05, seconds * _HEADROOM)))
+        collect = Collect(run.id, list(run.request.sections), max(0.05, seconds * _HEADROOM))
+        return websocket.frame(wire.encode(collect))
 
     def _ask(self, run: Run, node: Node | None, frame: bytes) -> None:
         if node is not None and node.link is not None and node.link.schema:
@@ -161,6 +163,7 @@ class Runs:
     def _end(self, run: Run, failure: str) -> None:
         run.state = RunState.FAILED if failure else RunState.DONE
         run.failure = failure
+        run.forget_answers()
         self._hub.counts.runs[run.state.value] += 1
         self.finished[run.id] = run
         while len(self.finished) > self._settings.kept:

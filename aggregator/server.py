@@ -5,15 +5,13 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from aiohttp import web
-
+from aggregator.admission import Admission
 from aggregator.api.routes import application
 from aggregator.auth import Authenticator, UserAuthenticator
 from aggregator.endpoint import LinkEndpoint
 from aggregator.fleet import Fleet
 from aggregator.listener import Listener
 from aggregator.tls import Authority, ServerTls
-from common.wire import Closed
 
 _log: Final = logging.getLogger(__name__)
 
@@ -41,12 +39,8 @@ class Server:
         if authority.rotate():
             keep(authority)
         self._tls = ServerTls(*authority.issue(settings.names))
-        link_app = web.Application(client_max_size=1024)
-        link_app.add_routes(LinkEndpoint(fleet.hub, authenticator).routes())
         api_app = application(fleet, users, settings.api, lambda: self._ready)
-        self._link_listener = Listener(
-            link_app, self._tls.context, fleet.counts, settings.link.most_nodes + 1000, settings.link.hello_within
-        )
+        self._endpoint = LinkEndpoint(fleet.hub, Admission(fleet.hub, authenticator))
         self._api_listener = Listener(
             api_app, self._tls.context, fleet.counts, settings.api.most_connections, settings.api.headers_within
         )
@@ -57,7 +51,7 @@ class Server:
         """Serve. Raises OSError when an address is taken."""
         settings = self._settings
         self.fleet.start()
-        self.link_port = await self._link_listener.start(settings.link_address, settings.link_port)
+        self.link_port = await self._endpoint.start(self._tls.context, settings.link_address, settings.link_port)
         self.api_port = await self._api_listener.start(settings.api_address, settings.api_port)
         self._renewing = asyncio.get_running_loop().create_task(self._renew_certificates(), name="renew")
         self._ready = True
@@ -69,12 +63,9 @@ class Server:
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.gather(self._renewing, return_exceptions=True)
-        for node in self.fleet.hub.nodes.values():
-            if node.link is not None:
-                node.link.close(Closed.GOING_AWAY)
+        await self._endpoint.stop()
         await self.fleet.stop()
         await self._api_listener.stop()
-        await self._link_listener.stop()
 
     async def _renew_certificates(self) -> None:
         while True:

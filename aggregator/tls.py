@@ -109,6 +109,7 @@ class ServerTls:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_alpn_protocols(["http/1.1"])
+        self.context.num_tickets = 0  # agents stay linked and users are few: nobody resumes a session
         self.reload(certificate, key)
 
     def reload(self, certificate: bytes, key: bytes) -> None:

@@ -1,7 +1,6 @@
 """The whole document: its size for large fleets, and that it says the same every time."""
 
 import time
-from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -14,16 +13,11 @@ from aggregator.names import NodeNames
 from aggregator.unfold import unfold
 from common.fleet import FleetMetadata, FleetSnapshot, NodeState
 from tests.fleet.contents import MemoryContents, facts_of
+from tests.fleet.naming import NAMINGS
 from tests.fleet.profiles import PROFILES, snapshot
 
 METADATA = FleetMetadata("0.1.0", "run", "2026-01-01T00:00:00Z")
 CONFIG_MAP = 900 * 1024
-
-NAMINGS: dict[str, Callable[[int], str]] = {
-    "counted": lambda n: f"gpu-{n:05}",
-    "cloud": lambda n: f"ip-10-{n % 64}-{n * 31 % 256}-{n * 17 % 253}.us-west-2.compute.internal",
-    "pool": lambda n: f"gke-prod-h100-pool-{n * 2654435761 % 2**32:08x}-{n:04x}",
-}
 
 
 def fleet(count: int, naming: str) -> tuple[dict[str, NodeFacts], MemoryContents]:

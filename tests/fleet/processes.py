@@ -1,0 +1,177 @@
+"""A local fleet's aggregator, agents and simulators as real processes, and a client for the API."""
+
+import http.client
+import json
+import os
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from signal import SIGCONT, SIGTERM, Signals
+from typing import IO, Any, Final
+
+_STARTS_WITHIN: Final = 60.0
+_ENVIRONMENT: Final = {
+    name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH")
+}
+
+
+class Process:
+    """A Python module run as a process of its own; its log goes to a file."""
+
+    def __init__(
+        self, arguments: Sequence[str], log: Path, stdin: bool = False, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.log = log
+        self._file: IO[bytes] = log.open("wb")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._file,
+            env={**_ENVIRONMENT, **(environment or {})},
+            cwd=Path(__file__).parents[2],
+        )
+
+    def read_line(self) -> dict[str, Any]:
+        """The next line of JSON it prints. Raises RuntimeError with its log when it has ended instead."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the process ended: {self.log.read_text()[-2000:]}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def command(self, line: str) -> dict[str, Any]:
+        """Send a line, get one back."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line.encode() + b"\n")
+        self.process.stdin.flush()
+        return self.read_line()
+
+    def signal(self, number: Signals) -> None:
+        """Send a signal to this one process."""
+        self.process.send_signal(number)
+
+    def end(self, number: Signals = SIGTERM) -> int:
+        """End it, and its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(SIGCONT)
+            self.process.send_signal(number)
+        try:
+            status = self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            status = self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self._file):
+            if stream is not None:
+                stream.close()
+        return status
+
+    def status(self) -> dict[str, int]:
+        """Memory in bytes: `rss` now, `peak` so far; `cpu` in milliseconds."""
+        fields = dict(
+            line.split(":", 1)
+            for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+            if ":" in line
+        )
+        times = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        ticks = os.sysconf("SC_CLK_TCK")
+        return {
+            "rss": int(fields["VmRSS"].split()[0]) * 1024,
+            "peak": int(fields["VmHWM"].split()[0]) * 1024,
+            "cpu": (int(times[11]) + int(times[12])) * 1000 // ticks,
+        }
+
+
+class Aggregator(Process):
+    """`python -m aggregator --local`, serving."""
+
+    def __init__(self, directory: Path, nodes: str, link_port: int = 0, api_port: int = 0) -> None:
+        ports = ["--link-port", str(link_port), "--api-port", str(api_port)]
+        self.directory = directory
+        super().__init__(
+            ["aggregator", "--local", str(directory), "--nodes", nodes, *ports, "--log-level", "warning"],
+            directory.with_name(f"{directory.name}-aggregator.log"),
+        )
+        ports_used = self.read_line()
+        self.link_port: int = ports_used["link_port"]
+        self.api_port: int = ports_used["api_port"]
+        self.client = Client(f"127.0.0.1:{self.api_port}", directory)
+
+    @property
+    def url(self) -> str:
+        """Where agents dial."""
+        return f"https://127.0.0.1:{self.link_port}"
+
+
+class Agent(Process):
+    """`python -m agent`, dialling."""
+
+    def __init__(self, aggregator: Aggregator, node: str, token_of: str | None = None, **environment: str) -> None:
+        self.node = node
+        directory = aggregator.directory
+        super().__init__(
+            ["agent", "--aggregator", aggregator.url, "--node", node, "--ca-file", str(directory / "ca.crt"),
+             "--token-file", str(directory / "tokens" / (token_of or node)), "--health-port", "0"],
+            directory.with_name(f"{directory.name}-agent-{node}-{time.monotonic_ns()}.log"),
+            environment=environment,
+        )  # fmt: skip
+
+
+class Client:
+    """A user of the API."""
+
+    def __init__(self, address: str, directory: Path) -> None:
+        """`address` is host:port."""
+        self._address = address
+        self._directory = directory
+
+    def request(
+        self, path: str, body: object = None, headers: Mapping[str, str] | None = None, method: str | None = None
+    ) -> tuple[int, bytes, dict[str, str]]:
+        """Status, body and headers of one request; POST when there is a body."""
+        token = (self._directory / "user-token").read_text()
+        context = ssl.create_default_context(cadata=(self._directory / "ca.crt").read_text())
+        connection = http.client.HTTPSConnection(self._address, context=context, timeout=120)
+        try:
+            connection.request(
+                method or ("GET" if body is None else "POST"),
+                path,
+                None if body is None else json.dumps(body),
+                {"Authorization": f"Bearer {token}", **(headers or {})},
+            )
+            response = connection.getresponse()
+            return response.status, response.read(), dict(response.headers)
+        finally:
+            connection.close()
+
+    def get(self, path: str) -> Any:
+        """A JSON document. Raises AssertionError when the answer is not 200."""
+        status, body, _ = self.request(path)
+        assert status == 200, (status, body)
+        return json.loads(body)
+
+    def run(self, seconds: float = 10.0, **request: object) -> Any:
+        """A run's FleetSnapshot."""
+        status, body, _ = self.request("/v1/runs", {"seconds": seconds, **request})
+        assert status == 200, (status, body)
+        return json.loads(body)
+
+    def metric(self, name: str) -> float:
+        """One sample of /metrics, named with its labels; 0 when it is not there."""
+        _, body, _ = self.request("/metrics")
+        for line in body.decode().splitlines():
+            if line.rsplit(" ", 1)[0] == name:
+                return float(line.rsplit(" ", 1)[1])
+        return 0.0
+
+    def wait_for(self, name: str, value: float, within: float = _STARTS_WITHIN) -> None:
+        """Until a metric is at least this."""
+        until = time.monotonic() + within
+        while (seen := self.metric(name)) < value:
+            if time.monotonic() > until:
+                raise AssertionError(f"{name} is {seen} and not {value} after {within:g} s")
+            time.sleep(0.05)
