@@ -1,5 +1,7 @@
-"""The client's half of the WebSocket protocol without a library: light enough for ten thousand in one process, and able
-to misbehave on purpose."""
+"""The client's half of the WebSocket protocol without a library: light enough for ten thousand in one process.
+
+And able to misbehave on purpose.
+"""
 
 import asyncio
 import base64
@@ -30,10 +32,11 @@ class Dialled(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         key = base64.b64encode(os.urandom(16)).decode()
-        self.transport.write(
+        head = (
             f"GET {self._path} HTTP/1.1\r\nHost: aggregator\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nAuthorization: Bearer {self._token}\r\n\r\n".encode()
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nAuthorization: Bearer {self._token}\r\n\r\n"
         )
+        self.transport.write(head.encode())
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -61,9 +64,10 @@ class Dialled(asyncio.Protocol):
         self._buffer = self._buffer[at:]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for future, value in ((self.opened, self.status), (self.ended, None)):
-            if not future.done():
-                future.set_result(value)  # type: ignore[arg-type]  # one of each
+        if not self.opened.done():
+            self.opened.set_result(self.status)
+        if not self.ended.done():
+            self.ended.set_result(None)
 
     def send(self, payload: bytes, opcode: int = 2) -> None:
         """A whole message, masked with zeros: the mask protects proxies, and there is none."""
