@@ -169,7 +169,7 @@ def parse_policies(policies: Iterable[Policy]) -> dict[str, Scalar]:
     """
     found: defaultdict[str, list[tuple[Policy, str]]] = defaultdict(list)
     for policy in policies:
-        for key, value in flatten(policy.spec):
+        for key, value in _distinct(flatten(policy.spec)):
             found[key].append((policy, value))
     data: dict[str, Scalar] = {}
     for key, values in found.items():
@@ -194,6 +194,18 @@ def flatten(spec: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
             yield key, value
         else:
             yield key, msgspec.json.encode(value, order="sorted").decode()
+
+
+def _distinct(facts: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Names with dots can make two places one key (`a.b` and `b` in `a`); the later is then `a.b#2`."""
+    seen: set[str] = set()
+    for key, value in facts:
+        unique, number = key, 1
+        while unique in seen:
+            number += 1
+            unique = f"{key}#{number}"
+        seen.add(unique)
+        yield unique, value
 
 
 async def _read_policies(kube: "Kube", ctx: Context) -> dict[str, Outcome]:
