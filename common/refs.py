@@ -4,6 +4,7 @@ A file is written whole or not at all: to a new file beside it, which then takes
 so (a pipe, a device, a descriptor such as /dev/stderr) is written as it is.
 """
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -156,10 +157,15 @@ def _write_configmap(
 ) -> None:
     from common.excerpt import excerpt_of_bytes
     from common.kube.configmap_writer import write_document
+    from common.kube.owner import job_owner
     from common.kube.session import visit
 
     shorten = excerpt or excerpt_of_bytes(content, str(ref))
-    visit(lambda kube: write_document(kube, ref.namespace, ref.name, content, _format(content), shorten), cluster)
+    form, owner = _format(content), job_owner(os.environ)
+    visit(
+        lambda kube: write_document(kube, ref.namespace, ref.name, content, form, shorten, owner=owner),
+        cluster,
+    )
 
 
 def _format(content: bytes) -> str:

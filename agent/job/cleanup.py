@@ -4,118 +4,163 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from agent.job.config import LABELS, CleanupOptions, Config
+from agent.job.config import LABELS, MANAGED_BY, CleanupOptions, Config
 from agent.job.names import Names
-from agent.job.rbac import Action, Wanted, adopt
-from common.errors import ClusterError, Code
+from agent.job.rbac import Action, Wanted, adopt, withdraw
+from common.errors import ClusterError, Code, EidosError
 from common.kube.call import path_of
 from common.kube.client import Kube
 from common.kube.errors import KubeError
-from common.kube.types import Job
+from common.kube.types import Job, Metadata
 
 _SELECTOR: Final = f"app.kubernetes.io/name={LABELS['app.kubernetes.io/name']}"
+# What a namespace may hold that somebody would miss, and what every namespace holds by itself.
+_CONTENTS: Final = {
+    "jobs": "batch/v1",
+    "pods": "v1",
+    "serviceaccounts": "v1",
+    "configmaps": "v1",
+    "secrets": "v1",
+    "services": "v1",
+    "persistentvolumeclaims": "v1",
+}
+_OF_ITSELF: Final = frozenset({("serviceaccounts", "default"), ("configmaps", "kube-root-ca.crt")})
 
 
-async def remove(
-    kube: Kube,
-    config: Config,
-    names: Names,
-    wanted: list[Wanted],
-    job_uid: str,
-    options: CleanupOptions,
-    note: Callable[[str], None],
-) -> None:
-    """Delete the Job, the run's own ConfigMap and, if asked for, the RBAC objects Eidos made.
+class Removal:
+    """The cleanup of one run. Whatever fails, the rest is tried too."""
 
-    Raises ClusterError (the first failure's code) naming everything that could not be deleted.
-    """
-    failures: list[tuple[str, str, KubeError]] = []
+    def __init__(
+        self, kube: Kube, config: Config, names: Names, wanted: list[Wanted], note: Callable[[str], None]
+    ) -> None:
+        self._kube = kube
+        self._config = config
+        self._names = names
+        self._wanted = wanted
+        self._note = note
+        self._failures: list[tuple[str, str, EidosError]] = []
 
-    async def attempt(what: str, command: str, action: Awaitable[object]) -> None:
+    async def run(self, job_uid: str, options: CleanupOptions) -> None:
+        """Delete the Job, the run's own ConfigMap and, if asked for, the RBAC objects Eidos made.
+
+        `job_uid` is empty where none was seen to be created. Raises ClusterError (the first failure's code) naming
+        everything that could not be deleted.
+        """
+        manifest = {"apiVersion": "batch/v1", "kind": "Job",
+                    "metadata": {"name": self._names.job, "namespace": self._config.namespace}}  # fmt: skip
+        job = Wanted("jobs", manifest, uid=job_uid)
+        # What was interrupted while it was being created may be there all the same.
+        unsure = [w for w in (job, *self._wanted) if not w.uid and (w is job or w.action is Action.CREATE)]
+        await asyncio.gather(*(self._look_for(item) for item in unsure))
+        rbac = [item for item in self._wanted[1:] if item.ours and (options.rbac or self._names.own_rbac)]
+        mine, earlier = [i for i in rbac if i.made], [i for i in rbac if not i.made]
+        await asyncio.gather(*([self._delete(job)] if job.uid else []), self._delete_output(),
+                             *(self._delete(item) for item in mine))  # fmt: skip
+        if earlier:
+            await self._withdraw(earlier, job.uid)
+        namespace = self._wanted[0] if self._wanted else None
+        if namespace is not None and options.rbac and (namespace.made or namespace.temporary):
+            await self._delete_namespace(namespace)
+        if self._failures:
+            raise self._left()
+
+    async def _look_for(self, item: Wanted) -> None:
+        where = f" -n {item.namespace}" if item.namespace else ""
+        looking = adopt(self._kube, item, self._names.run)
+        await self._attempt(item, f"get {item.resource} {item.name}{where}", looking)
+
+    async def _attempt(self, what: object, command: str, action: Awaitable[object]) -> bool:
+        """Whether it was done; what went wrong is kept for the end."""
         try:
             await action
-        except KubeError as error:
-            if error.code is not Code.CLUSTER_CONFLICT:  # somebody else's has taken its place, and stays
-                failures.append((what, command, error))
+        except EidosError as error:
+            # On a conflict somebody else's has taken its place, and stays.
+            if error.code is not Code.CLUSTER_CONFLICT:
+                self._failures.append((str(what), f"kubectl {command}", error))
+            return False
+        return True
 
-    where = f"-n {config.namespace}"
-    job = Wanted("jobs", {"apiVersion": "batch/v1", "kind": "Job",
-                          "metadata": {"name": names.job, "namespace": config.namespace}}, uid=job_uid)  # fmt: skip
-    # What was interrupted while it was being created may be there all the same.
-    unsure = [item for item in (job, *wanted) if not item.uid and (item is job or item.action is Action.CREATE)]
-    await asyncio.gather(
-        *(attempt(str(item), f"kubectl get {item.resource}", adopt(kube, item, names.run)) for item in unsure)
-    )
-    first: list[Awaitable[None]] = []
-    if job.uid:
-        deletion = kube.delete(job.path, preconditions={"uid": job.uid})
-        first.append(attempt(str(job), f"kubectl delete job {names.job} {where}", deletion))
-    if names.own_output:
-        first.append(
-            attempt(
-                f"ConfigMap {names.output_name}",
-                f"kubectl delete configmap {names.output_name} {where}",
-                _delete_output(kube, names),
-            )
+    async def _delete(self, item: Wanted) -> None:
+        """By its UID: what somebody else has made in its place since stays."""
+        await self._attempt(item, _command(item), self._kube.delete(item.path, preconditions={"uid": item.uid}))
+
+    async def _delete_output(self) -> None:
+        from common.kube.configmaps import delete_document
+
+        if not self._names.own_output:
+            return
+        where, name = self._names.output_namespace, self._names.output_name
+        await self._attempt(
+            f"ConfigMap {where}/{name}",
+            f"delete configmap {name} -n {where}",
+            delete_document(self._kube, where, name),
         )
-    mine = [item for item in wanted if item.ours and (options.rbac or names.own_rbac)]
-    shared = bool(mine) and not names.own_rbac
-    if not shared:
-        first.extend(_deletions(kube, mine, names, attempt))
-    await asyncio.gather(*first)
-    if shared:
-        # Objects of an earlier run may serve another one now. Ours is gone from the list by now.
-        await _remove_shared(kube, config, names, mine, job_uid, attempt, note)
-    if failures:
-        raise _left(failures)
+
+    async def _withdraw(self, items: list[Wanted], job_uid: str) -> None:
+        """Objects of an earlier run may serve another one now; ours is not among the Jobs any more."""
+        path = path_of("batch/v1", "jobs", self._config.namespace)
+        try:
+            jobs, _ = await self._kube.list(path, Job, {"labelSelector": _SELECTOR})
+        except KubeError:
+            jobs = []
+        busy = [job.metadata.name for job in jobs if job.metadata.uid != job_uid and job.status.active]
+        if busy:
+            self._note(f"the RBAC objects stay, because Job {busy[0]} is using them")
+            return
+        bindings = [item for item in items if "subjects" in item.manifest]
+        withdrawn: dict[str, bool] = {}
+
+        async def take_out(item: Wanted) -> None:
+            withdrawn[item.resource] = await withdraw(self._kube, item)
+
+        await asyncio.gather(*(self._attempt(item, _command(item), take_out(item)) for item in bindings))
+        # A role goes with its binding, unless that still serves others.
+        kept = {binding.removesuffix("bindings") + "s" for binding, gone in withdrawn.items() if not gone}
+        rest = [item for item in items if item not in bindings and item.resource not in kept]
+        await asyncio.gather(*(self._delete(item) for item in rest))
+
+    async def _delete_namespace(self, namespace: Wanted) -> None:
+        """Only while nothing is in it that somebody else made."""
+        try:
+            there = await self._kube.get(namespace.path, Metadata)
+            found = await self._first_content(namespace.name)
+        except KubeError as error:
+            if error.code is not Code.CLUSTER_NOT_FOUND:
+                self._failures.append((str(namespace), f"kubectl {_command(namespace)}", error))
+            return
+        if found:
+            self._note(f"namespace {namespace.name} stays, because {found} is in it")
+            return
+        unchanged = {"uid": there.metadata.uid, "resourceVersion": there.metadata.resource_version}
+        deletion = self._kube.delete(namespace.path, preconditions=unchanged)
+        await self._attempt(namespace, _command(namespace), deletion)
+
+    async def _first_content(self, namespace: str) -> str:
+        async def content(resource: str, version: str) -> str:
+            items, _ = await self._kube.list(path_of(version, resource, namespace), Metadata)
+            names = [item.metadata.name for item in items if not _goes_anyway(resource, item)]
+            return f"{resource} {names[0]}" if names else ""
+
+        found = await asyncio.gather(*(content(*entry) for entry in _CONTENTS.items()))
+        return next(filter(None, found), "")
+
+    def _left(self) -> ClusterError:
+        left = ", ".join(what for what, _, _ in self._failures)
+        commands = "; ".join(dict.fromkeys(command for _, command, _ in self._failures))
+        error = self._failures[0][2]
+        return ClusterError(error.code, f"left behind: {left}, because {error.message}", f"Remove with: {commands}.")
 
 
-async def _remove_shared(
-    kube: Kube,
-    config: Config,
-    names: Names,
-    mine: list[Wanted],
-    job_uid: str,
-    attempt: Callable[[str, str, Awaitable[object]], Awaitable[None]],
-    note: Callable[[str], None],
-) -> None:
-    path = path_of("batch/v1", "jobs", config.namespace)
-    try:
-        jobs, _ = await kube.list(path, Job, {"labelSelector": _SELECTOR})
-    except KubeError:
-        jobs = []
-    busy = [job.metadata.name for job in jobs if job.metadata.uid != job_uid and job.status.active]
-    if busy:
-        note(f"the RBAC objects stay, because Job {busy[0]} is using them")
-        return
-    await asyncio.gather(*_deletions(kube, mine, names, attempt))
+def _goes_anyway(resource: str, item: Metadata) -> bool:
+    """Made by the cluster for every namespace, going already, or a pod of a Job, which goes with it."""
+    labels = item.metadata.labels
+    return (
+        (resource, item.metadata.name) in _OF_ITSELF
+        or bool(item.metadata.deletion_timestamp)
+        or (resource == "pods" and labels.get(MANAGED_BY) == LABELS[MANAGED_BY])
+    )
 
 
-def _deletions(
-    kube: Kube,
-    items: list[Wanted],
-    names: Names,
-    attempt: Callable[[str, str, Awaitable[object]], Awaitable[None]],
-) -> list[Awaitable[None]]:
-    """Each object by its UID: what somebody else has made in its place since stays."""
-    deletions = []
-    for item in items:
-        if item.resource == "namespaces" and item.name == names.output_namespace and not names.own_output:
-            continue  # it holds the snapshot the user asked for
-        where = f" -n {item.namespace}" if item.namespace else ""
-        command = f"kubectl delete {item.resource} {item.name}{where}"
-        deletions.append(attempt(str(item), command, kube.delete(item.path, preconditions={"uid": item.uid})))
-    return deletions
-
-
-async def _delete_output(kube: Kube, names: Names) -> None:
-    from common.kube.configmaps import delete_document
-
-    await delete_document(kube, names.output_namespace, names.output_name)
-
-
-def _left(failures: list[tuple[str, str, KubeError]]) -> ClusterError:
-    left = ", ".join(what for what, _, _ in failures)
-    commands = "; ".join(command for _, command, _ in failures)
-    code = failures[0][2].code if failures else Code.CLUSTER_FAILED
-    return ClusterError(code, f"left behind: {left}, because {failures[0][2].message}", f"Remove with: {commands}.")
+def _command(item: Wanted) -> str:
+    where = f" -n {item.namespace}" if item.namespace else ""
+    return f"delete {item.resource} {item.name}{where}"

@@ -11,7 +11,8 @@ DEFAULT_NAME: Final = "eidos"
 
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 RUN_ANNOTATION: Final = "eidos.nvidia.com/run"
-"""On a Job: the run it belongs to. On RBAC objects: the run that will delete them when it ends."""
+"""On a Job: the run it belongs to. On RBAC objects: the run that will delete them when it ends. On a namespace: that
+a run made it for a while, and the last such run in it deletes it."""
 
 LABELS: Final = {
     "app.kubernetes.io/name": "eidos",
@@ -65,7 +66,7 @@ class Config:
     """Also sets NVIDIA_VISIBLE_DEVICES=all: the alternative to require_gpu."""
     max_nodes_per_entry: int = 0
     os: str = ""
-    """Operating system of the nodes, such as talos."""
+    """Operating system of the nodes. Nothing depends on it: on Talos, which has no systemd, its facts are absent."""
     requests: dict[str, str] | None = None
     """Replaces single container requests; None keeps the defaults."""
     limits: dict[str, str] | None = None

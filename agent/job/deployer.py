@@ -6,9 +6,9 @@ from contextlib import AsyncExitStack, aclosing
 from typing import Final
 
 from agent.job import objects, rbac
-from agent.job.cleanup import remove
+from agent.job.cleanup import Removal
 from agent.job.config import RUN_ANNOTATION, CleanupOptions, Config
-from agent.job.follow import Follower, wait_deleted
+from agent.job.follow import Followed, Follower, wait_deleted
 from agent.job.names import Names, choose
 from agent.job.permissions import Permission, PermissionCheck, check, refuse_missing
 from agent.job.rbac import Action, TakenError, Wanted
@@ -18,7 +18,7 @@ from common.kube.call import path_of
 from common.kube.client import Kube
 from common.kube.errors import KubeError
 from common.kube.logs import logs
-from common.kube.types import Job
+from common.kube.types import ConfigMap, Job
 
 _MOST_TRIES: Final = 3
 _DELETE_SECONDS: Final = 60.0
@@ -32,14 +32,22 @@ class Deployer:
     Every method raises ClusterError with the cluster's own words. Use one Deployer for one run.
     """
 
-    def __init__(self, kube: Kube, config: Config, on_note: Callable[[str], None] = lambda note: None) -> None:
-        """`on_note` hears what the user should know although nothing is wrong."""
+    def __init__(
+        self,
+        kube: Kube,
+        config: Config,
+        on_note: Callable[[str], None] = lambda note: None,
+        on_change: Callable[[str], None] = lambda explanation: None,
+    ) -> None:
+        """`on_note` hears what the user should know although nothing is wrong, `on_change` how the pod gets on."""
         self.config = config
+        self._on_change = on_change
         self.names: Names = choose(config)
         self._kube = kube
         self._note = on_note
         self._wanted: list[Wanted] = []
         self._job_uid = ""
+        self._touched = False
         self._follower: Follower | None = None
         self._stack = AsyncExitStack()
 
@@ -63,21 +71,56 @@ class Deployer:
         raise ClusterError(Code.CLUSTER_CONFLICT, "other runs keep taking the names this run needs")
 
     async def _check_planned(self) -> list[PermissionCheck]:
-        here = self.config.namespace
+        here, there = self.config.namespace, self.names.output_namespace
         needed = [
             *(Permission(verb, "jobs", "batch", here) for verb in ("get", "list", "watch", "create", "delete")),
             *(Permission(verb, "pods", "", here) for verb in ("list", "watch")),
-            Permission("get", "configmaps", "", self.names.output_namespace),
+            *(Permission(verb, "configmaps", "", there) for verb in self._output_verbs()),
             *(item.permission(item.action.value) for item in self._wanted if self._must(item)),
+            *(item.permission("delete") for item in self._wanted if self._goes(item)),
         ]
         checks = await check(self._kube, needed)
         refuse_missing(checks)
+        await asyncio.gather(rbac.rehearse(self._kube, self._wanted), self._rehearse_job(), self._check_output())
         return checks
+
+    def _output_verbs(self) -> tuple[str, ...]:
+        return ("get", "delete") if self.names.own_output else ("get",)
 
     @staticmethod
     def _must(item: Wanted) -> bool:
         """A missing label on a namespace stops nobody."""
         return item.action is Action.CREATE or (item.action is Action.PATCH and item.resource != "namespaces")
+
+    def _goes(self, item: Wanted) -> bool:
+        """What this run makes and will have to delete."""
+        return self.names.own_rbac and item.action is Action.CREATE
+
+    async def _rehearse_job(self) -> None:
+        """A dry run finds what is wrong with the Job itself while nothing is there to clean up yet."""
+        if self._wanted[0].action is Action.CREATE:
+            return
+        try:
+            await self._kube.create(self._jobs_path, self._manifest(), Job, {"dryRun": "All"})
+        except KubeError as error:
+            if error.reason != "AlreadyExists":
+                raise
+
+    async def _check_output(self) -> None:
+        """Somebody else's ConfigMap of that name is never overwritten, so the run need not begin."""
+        if self.names.own_output:
+            return
+        from common.kube.configmaps import configmap_path, foreign, is_ours
+
+        namespace, name = self.names.output_namespace, self.names.output_name
+        try:
+            there = await self._kube.get(configmap_path(namespace, name), ConfigMap)
+        except KubeError as error:
+            if error.code is not Code.CLUSTER_NOT_FOUND:
+                raise
+            return
+        if not is_ours(there):
+            raise foreign(namespace, name)
 
     # ---- deploying ----
 
@@ -89,6 +132,7 @@ class Deployer:
 
     async def ensure_rbac(self) -> None:
         """Bring namespace, ServiceAccount, Role, ClusterRole and their bindings to what the Job needs."""
+        self._touched = True
         for _ in range(_MOST_TRIES):
             namespace, *others = self._wanted
             try:
@@ -112,18 +156,26 @@ class Deployer:
             if await self._in_use():
                 self.names = self.names.aside(job=True)
                 self._note(f"another run is using the Job's name; this one is called {self.names.job}")
-            manifest = objects.job(self.config, self.names.job, self.names.account, self.names.output, self.names.run)
             try:
-                made = await self._kube.create(path_of("batch/v1", "jobs", self.config.namespace), manifest, Job)
+                made = await self._kube.create(self._jobs_path, self._manifest(), Job)
             except KubeError as error:
                 if error.reason != "AlreadyExists":
                     raise
                 continue
             self._job_uid = made.metadata.uid
-            self._follower = Follower(self._kube, self.config.namespace, self.names.job, self._job_uid)
+            followed = Followed(self.config.namespace, self.names.job, self._job_uid, self._awaited_output())
+            self._follower = Follower(self._kube, followed, self._on_change)
             await self._stack.enter_async_context(self._follower.following())
             return
         raise ClusterError(Code.CLUSTER_CONFLICT, f"the Job {self.names.job} keeps being created by somebody else")
+
+    def _awaited_output(self) -> tuple[str, str] | None:
+        """The run's own ConfigMap, whose coming saves waiting for the pod's end to be noticed (a second or two).
+
+        Not where the Job has still to judge what it stored, nor where others may write it.
+        """
+        own = self.names.own_output and not self.config.require_gpu
+        return (self.names.output_namespace, self.names.output_name) if own else None
 
     async def _in_use(self) -> bool:
         """Whether a Job of our name belongs to a living run. One that does not is deleted, and seen to be gone."""
@@ -213,9 +265,9 @@ class Deployer:
         what is left and how to remove it. A namespace, ServiceAccount or ConfigMap that was there before stays.
         """
         await self._stack.aclose()
-        if not options.enabled:
-            return
-        await remove(kube or self._kube, self.config, self.names, self._wanted, self._job_uid, options, self._note)
+        if options.enabled and self._touched:
+            removal = Removal(kube or self._kube, self.config, self.names, self._wanted, self._note)
+            await removal.run(self._job_uid, options)
 
     @property
     def node(self) -> str:
@@ -228,6 +280,13 @@ class Deployer:
         if self._follower is None:
             raise ClusterError(Code.CLUSTER_NOT_FOUND, "the Job has not been deployed")
         return self._follower
+
+    def _manifest(self) -> objects.Manifest:
+        return objects.job(self.config, self.names.job, self.names.account, self.names.output, self.names.run)
+
+    @property
+    def _jobs_path(self) -> str:
+        return path_of("batch/v1", "jobs", self.config.namespace)
 
     @property
     def _job_path(self) -> str:

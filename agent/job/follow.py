@@ -4,29 +4,44 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
+from agent.job.objects import JOB_UID_LABEL
 from agent.job.situation import GRACE, Situation, Stage, Verdict, judge
 from common.errors import ClusterError, Code
 from common.kube.call import path_of
 from common.kube.client import Kube
+from common.kube.configmaps import SHARDS
 from common.kube.errors import KubeError
-from common.kube.types import Event, Job, Metadata, Pod
+from common.kube.types import ConfigMap, Event, Job, Metadata, Pod
 from common.kube.watch import ChangeKind, Reset, watch
 
-_T = TypeVar("_T", Job, Pod, Event)
+_T = TypeVar("_T", Job, Pod, Event, ConfigMap)
 _ORDER: Final = list(Stage)
+
+
+class Followed(NamedTuple):
+    """What is followed: a Job, and the ConfigMap that only this Job writes, if there is one."""
+
+    namespace: str
+    name: str
+    uid: str
+    output: tuple[str, str] | None = None
+    """Namespace and name; when it is there, whole, the Job has done what it is for."""
 
 
 class Follower:
     """Keeps a Situation up to date and tells whoever waits that it has changed."""
 
-    def __init__(self, kube: Kube, namespace: str, name: str, uid: str) -> None:
-        self.situation = Situation(uid)
+    def __init__(
+        self, kube: Kube, followed: Followed, on_change: Callable[[str], None] = lambda explanation: None
+    ) -> None:
+        """`on_change` hears each new explanation of how the Job is getting on."""
+        self.situation = Situation(followed.uid)
         self._kube = kube
-        self._namespace = namespace
-        self._name = name
-        self._uid = uid
+        self._followed = followed
+        self._on_change = on_change
+        self._explanation = ""
         self._changed = asyncio.Event()
         self._trouble: ClusterError | None = None
 
@@ -37,13 +52,17 @@ class Follower:
     @asynccontextmanager
     async def following(self) -> AsyncIterator["Follower"]:
         """Watch while the block runs."""
-        tasks = [
-            asyncio.create_task(self._watch(path_of("batch/v1", "jobs", self._namespace), Job, self._take_job,
-                                            {"fieldSelector": f"metadata.name={self._name}"})),
-            asyncio.create_task(self._watch(path_of("v1", "pods", self._namespace), Pod, self._take_pod,
-                                            {"labelSelector": f"batch.kubernetes.io/controller-uid={self._uid}"})),
-            asyncio.create_task(self._watch(path_of("v1", "events", self._namespace), Event, self._take_event, {})),
-        ]  # fmt: skip
+        namespace, name, uid, output = self._followed
+        by_name, by_job = {"fieldSelector": f"metadata.name={name}"}, {"labelSelector": f"{JOB_UID_LABEL}={uid}"}
+        watches = [
+            self._watch(path_of("batch/v1", "jobs", namespace), Job, self._take_job, by_name),
+            self._watch(path_of("v1", "pods", namespace), Pod, self._take_pod, by_job),
+            self._watch(path_of("v1", "events", namespace), Event, self._take_event, {}, needed=False),
+        ]
+        if output is not None:
+            path, selector = path_of("v1", "configmaps", output[0]), {"fieldSelector": f"metadata.name={output[1]}"}
+            watches.append(self._watch(path, ConfigMap, self._take_output, selector, needed=False))
+        tasks = [asyncio.create_task(watch) for watch in watches]
         try:
             yield self
         finally:
@@ -61,17 +80,18 @@ class Follower:
         troubled_since: float | None = None
         while True:
             self._changed.clear()
-            if self._trouble is not None:
-                raise self._trouble
             verdict = self.verdict
             now = time.monotonic()
+            self._tell(verdict)
+            if self._trouble is not None:
+                raise self._out_of_time(seconds) if self._trouble.code is Code.DEADLINE else self._trouble
             if verdict.stage is Stage.FAILED or _ORDER.index(verdict.stage) >= _ORDER.index(stage):
                 return verdict
             troubled_since = (troubled_since or now) if verdict.passing else None
             if verdict.hopeless or (troubled_since is not None and now - troubled_since >= GRACE):
                 raise ClusterError(Code.CLUSTER_FAILED, verdict.explanation, verdict.hint)
             if now >= deadline:
-                raise ClusterError(Code.DEADLINE, f"out of time after {seconds:g} s: {verdict.explanation}")
+                raise self._out_of_time(seconds)
             wake = deadline if troubled_since is None else min(deadline, troubled_since + GRACE)
             try:
                 async with asyncio.timeout(max(0.0, wake - now)):
@@ -79,8 +99,24 @@ class Follower:
             except TimeoutError:
                 continue
 
+    def _tell(self, verdict: Verdict) -> None:
+        if verdict.explanation != self._explanation:
+            self._explanation = verdict.explanation
+            self._on_change(verdict.explanation)
+
+    def _out_of_time(self, seconds: float) -> ClusterError:
+        """Never a bare timeout: the last that was seen says why."""
+        verdict = self.verdict
+        return ClusterError(Code.DEADLINE, f"out of time after {seconds:.3g} s: {verdict.explanation}", verdict.hint)
+
     async def _watch(
-        self, path: str, kind: type[_T], take: Callable[[_T, bool], None], params: dict[str, str]
+        self,
+        path: str,
+        kind: type[_T],
+        take: Callable[[_T, bool], None],
+        params: dict[str, str],
+        *,
+        needed: bool = True,
     ) -> None:
         try:
             async with aclosing(watch(self._kube, path, kind, params)) as changes:
@@ -92,19 +128,20 @@ class Follower:
                         take(change.item, change.kind is ChangeKind.DELETED)
                     self._changed.set()
         except KubeError as error:
-            # Events only explain; without the right to read them the rest goes on.
-            if kind is Event and error.code is Code.CLUSTER_FORBIDDEN:
+            # Events only explain, and the output only comes sooner; without the right to watch them the rest goes on.
+            if not needed and error.code is Code.CLUSTER_FORBIDDEN:
                 return
             self._trouble = error
             self._changed.set()
 
     def _take_job(self, job: Job, gone: bool) -> None:
-        if job.metadata.uid != self._uid:
+        if job.metadata.uid != self._followed.uid:
             return
         self.situation.job = job
         if gone and judge(self.situation).stage not in (Stage.SUCCEEDED, Stage.FAILED):
             self._trouble = ClusterError(
-                Code.CLUSTER_FAILED, f"somebody deleted Job {self._namespace}/{self._name} while it ran"
+                Code.CLUSTER_FAILED,
+                f"somebody deleted Job {self._followed.namespace}/{self._followed.name} while it ran",
             )
 
     def _take_pod(self, pod: Pod, gone: bool) -> None:
@@ -113,8 +150,12 @@ class Follower:
 
     def _take_event(self, event: Event, gone: bool) -> None:
         # By name here, since an event may come before the pod it is about; the Situation goes by UID.
-        if not gone and event.involved_object.name.startswith(self._name):
+        if not gone and event.involved_object.name.startswith(self._followed.name):
             self.situation.events[event.metadata.uid] = event
+
+    def _take_output(self, output: ConfigMap, gone: bool) -> None:
+        # One in shards is still being tended by its writer after it stands: that Job is waited for.
+        self.situation.stored = not gone and "format" in output.data and SHARDS not in output.data
 
 
 async def wait_deleted(kube: Kube, namespace: str, name: str, uid: str, seconds: float) -> None:

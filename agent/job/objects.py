@@ -11,10 +11,13 @@ from agent.job.config import (
     RUN_ANNOTATION,
     Config,
 )
+from common.kube.owner import OWNER_NAME, OWNER_UID
 
 Manifest = dict[str, Any]
 
 CONTAINER: Final = "eidos"
+JOB_UID_LABEL: Final = "batch.kubernetes.io/controller-uid"
+"""On the pods of a Job: the Job's UID."""
 _RBAC: Final = "rbac.authorization.k8s.io"
 _GPU: Final = "nvidia.com/gpu"
 _NODE_USER: Final = 65532
@@ -22,8 +25,8 @@ _KEEP_SECONDS: Final = 3600
 """Kubernetes removes a finished Job after so long, should nobody be left to do it."""
 
 
-def namespace(name: str) -> Manifest:
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": dict(LABELS)}}
+def namespace(name: str, run: str) -> Manifest:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": _metadata(name, "", run)}
 
 
 def service_account(name: str, where: str, run: str) -> Manifest:
@@ -77,17 +80,17 @@ def job(config: Config, name: str, account: str, output: str, run: str) -> Manif
             "parallelism": 1,
             "activeDeadlineSeconds": max(1, int(config.seconds)),
             "ttlSecondsAfterFinished": _KEEP_SECONDS,
-            "template": {"metadata": {"labels": dict(LABELS)}, "spec": _pod(config, account, output)},
+            "template": {"metadata": {"labels": dict(LABELS)}, "spec": _pod(config, name, account, output)},
         },
     }
 
 
-def _pod(config: Config, account: str, output: str) -> Manifest:
+def _pod(config: Config, name: str, account: str, output: str) -> Manifest:
     pod: Manifest = {
         "serviceAccountName": account,
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": 5,
-        "containers": [_container(config, output)],
+        "containers": [_container(config, name, output)],
         "nodeSelector": dict(config.node_selector),
         "tolerations": [toleration.manifest() for toleration in config.tolerations],
         "imagePullSecrets": [{"name": secret} for secret in config.image_pull_secrets],
@@ -109,7 +112,7 @@ def _pod(config: Config, account: str, output: str) -> Manifest:
     return {field: value for field, value in pod.items() if value or field == "terminationGracePeriodSeconds"}
 
 
-def _container(config: Config, output: str) -> Manifest:
+def _container(config: Config, name: str, output: str) -> Manifest:
     arguments = ["snapshot", "--output", output]
     arguments += ["--require-gpu"] if config.require_gpu else []
     arguments += ["--debug"] if config.debug else []
@@ -119,7 +122,7 @@ def _container(config: Config, output: str) -> Manifest:
         "imagePullPolicy": config.image_pull_policy,
         "command": ["eidos"],
         "args": [*arguments, *config.extra_arguments],
-        "env": _environment(config),
+        "env": _environment(config, name),
         "resources": _resources(config),
         # The last lines of the log come with the pod's status, where log reading is not allowed.
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -143,13 +146,17 @@ def _container(config: Config, output: str) -> Manifest:
     return container
 
 
-def _environment(config: Config) -> list[Manifest]:
+def _environment(config: Config, name: str) -> list[Manifest]:
     environment: list[Manifest] = [
         {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
         {"name": "EIDOS_MAX_NODES_PER_ENTRY", "value": str(config.max_nodes_per_entry)},
     ]
-    if config.os:
-        environment.append({"name": "EIDOS_OS", "value": config.os})
+    if not config.output:
+        # The ConfigMap is the Job's and goes with it, also when nobody is left to delete it.
+        environment += [
+            {"name": OWNER_NAME, "value": name},
+            {"name": OWNER_UID, "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{JOB_UID_LABEL}']"}}},
+        ]
     if config.runtime_class_name:
         environment.append({"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"})
     return environment
@@ -163,7 +170,7 @@ def _resources(config: Config) -> Manifest:
     requests |= config.requests or {}
     limits |= config.limits or {}
     if config.require_gpu:
-        limits.setdefault(_GPU, "1")
+        limits.setdefault(_GPU, requests.get(_GPU, "1"))  # Kubernetes wants both the same for devices
     return {"requests": requests, "limits": limits}
 
 

@@ -10,13 +10,14 @@ from agent.job.config import LABELS, MANAGED_BY, RUN_ANNOTATION, Config
 from agent.job.names import Names
 from agent.job.objects import Manifest
 from agent.job.permissions import Permission
-from common.errors import Code
+from common.errors import ClusterError, Code
 from common.kube.call import path_of
 from common.kube.client import Kube
 from common.kube.errors import KubeError
 from common.kube.types import Metadata
 
-_RBAC: Final = "rbac.authorization.k8s.io"
+_MOST_TRIES: Final = 10
+"""Of changing a binding that runs in many namespaces change at the same time."""
 
 
 class Action(StrEnum):
@@ -38,11 +39,15 @@ class Wanted:
     resource: str
     manifest: Manifest
     action: Action = Action.KEEP
+    made: bool = False
+    """By this run."""
     ours: bool = False
     """Made by Eidos, in this run or an earlier one; others' are never deleted."""
+    temporary: bool = False
+    """A namespace that a run made for a while."""
     uid: str = ""
-    differs: tuple[str, ...] = field(default=())
-    """Top-level fields that have to be patched."""
+    change: Manifest = field(default_factory=dict)
+    """The merge patch that mends it."""
 
     @property
     def api_version(self) -> str:
@@ -77,7 +82,7 @@ def wanted(config: Config, names: Names) -> list[Wanted]:
     run = names.run if names.own_rbac else ""
     account, where = names.account, config.namespace
     return [
-        Wanted("namespaces", objects.namespace(where)),
+        Wanted("namespaces", objects.namespace(where, names.run if config.cleanup_rbac else "")),
         Wanted("serviceaccounts", objects.service_account(account, where, run)),
         Wanted("roles", objects.role(account, names.output_namespace, run)),
         Wanted("rolebindings", objects.role_binding(account, names.output_namespace, account, where, run)),
@@ -87,7 +92,10 @@ def wanted(config: Config, names: Names) -> list[Wanted]:
 
 
 async def look(kube: Kube, items: list[Wanted], run: str) -> None:
-    """Find out how each object stands. Raises TakenError when another run's temporary ones have these names."""
+    """Find out how each object stands.
+
+    Raises TakenError when another run's temporary ones have these names, ClusterError for a namespace that is going.
+    """
     await asyncio.gather(*(_look(kube, item, run) for item in items))
 
 
@@ -103,20 +111,63 @@ async def _look(kube: Kube, item: Wanted, run: str) -> None:
         return
     metadata = there["metadata"]
     owner = metadata.get("annotations", {}).get(RUN_ANNOTATION, "")
-    if owner not in ("", run):
-        raise TakenError(str(item))
     item.uid = metadata["uid"]
     item.ours = metadata.get("labels", {}).get(MANAGED_BY) == LABELS[MANAGED_BY]
     if item.resource == "namespaces":
-        item.action = Action.KEEP if item.ours else Action.PATCH
-        item.ours = False  # a namespace that was there may hold anything
+        _judge_namespace(item, metadata, owner)
         return
-    item.differs = tuple(
-        name for name in ("rules", "subjects") if name in item.manifest and there.get(name) != item.manifest[name]
-    )
+    if owner not in ("", run):
+        raise TakenError(str(item))
     if item.manifest.get("roleRef") != there.get("roleRef"):
         raise TakenError(str(item))  # a binding's role cannot be changed, and this one is for something else
-    item.action = Action.PATCH if item.differs else Action.KEEP
+    item.change = _change(item.manifest, there)
+    item.action = Action.PATCH if item.change else Action.KEEP
+
+
+def _judge_namespace(item: Wanted, metadata: Manifest, owner: str) -> None:
+    if metadata.get("deletionTimestamp"):
+        raise ClusterError(
+            Code.CLUSTER_CONFLICT,
+            f"namespace {item.name} is being deleted, and nothing can be created in it",
+            "Wait until it is gone, or choose another --namespace.",
+        )
+    item.temporary = bool(owner)
+    item.change = {} if item.ours else {"metadata": {"labels": {MANAGED_BY: LABELS[MANAGED_BY]}}}
+    item.action = Action.PATCH if item.change else Action.KEEP
+
+
+def _change(want: Manifest, there: Manifest) -> Manifest:
+    """What mends a role or binding: rules become exactly ours, subjects come to include ours.
+
+    A ClusterRoleBinding serves the runs in every namespace, each with a ServiceAccount of its own.
+    """
+    change: Manifest = {}
+    if "rules" in want and there.get("rules") != want["rules"]:
+        change["rules"] = want["rules"]
+    subjects = there.get("subjects") or []
+    missing = [subject for subject in want.get("subjects", ()) if subject not in subjects]
+    if missing:
+        # A list is replaced as a whole: only that of the version that was read.
+        change["subjects"] = subjects + missing
+        change["metadata"] = {"resourceVersion": there["metadata"]["resourceVersion"]}
+    return change
+
+
+async def rehearse(kube: Kube, items: list[Wanted]) -> None:
+    """Let the API server say, by dry runs, what no access review tells: whether we may grant what the roles grant."""
+    roles = [item for item in items if item.resource == "clusterroles"]
+    if items[0].action is not Action.CREATE:  # in a namespace that is not there nothing can be rehearsed
+        roles += [item for item in items if item.resource == "roles"]
+    dry = {"dryRun": "All"}
+    calls = [kube.create(item.collection, item.manifest, Metadata, dry) for item in roles if item.action == "create"]
+    calls += [kube.patch(item.path, item.change, Metadata, dry) for item in roles if item.action == "patch"]
+    try:
+        await asyncio.gather(*calls)
+    except KubeError as error:
+        if error.code is Code.CLUSTER_FORBIDDEN:
+            raise ClusterError(error.code, error.message, f"Nothing was created. {error.hint}") from error
+        if error.code not in (Code.CLUSTER_CONFLICT, Code.CLUSTER_NOT_FOUND):  # another run does it just now
+            raise
 
 
 async def ensure(kube: Kube, item: Wanted, run: str) -> None:
@@ -129,17 +180,24 @@ async def ensure(kube: Kube, item: Wanted, run: str) -> None:
                 raise
             await _look(kube, item, run)
         else:
-            item.ours, item.uid = True, made.metadata.uid
+            item.made = item.ours = True
+            item.uid, item.temporary = made.metadata.uid, RUN_ANNOTATION in made.metadata.annotations
             return
-    if item.action is Action.PATCH and item.resource == "namespaces":
-        label = {"metadata": {"labels": {MANAGED_BY: LABELS[MANAGED_BY]}}}
+    for _ in range(_MOST_TRIES):
+        if item.action is not Action.PATCH:
+            return
         try:
-            await kube.patch(item.path, label, Metadata)
+            await kube.patch(item.path, item.change, Metadata)
         except KubeError as error:
-            if error.code is not Code.CLUSTER_FORBIDDEN:  # a label is not worth refusing the snapshot
+            if item.resource == "namespaces" and error.code is Code.CLUSTER_FORBIDDEN:
+                return  # a label is not worth refusing the snapshot
+            if error.code is not Code.CLUSTER_CONFLICT:
                 raise
-    elif item.action is Action.PATCH:
-        await kube.patch(item.path, {name: item.manifest[name] for name in item.differs}, Metadata)
+            await asyncio.sleep(kube.pause(1, error))
+            await _look(kube, item, run)
+        else:
+            return
+    raise ClusterError(Code.CLUSTER_CONFLICT, f"others keep changing {item} at the same time", "Try again.")
 
 
 async def adopt(kube: Kube, item: Wanted, run: str) -> None:
@@ -151,4 +209,29 @@ async def adopt(kube: Kube, item: Wanted, run: str) -> None:
             return
         raise
     if there.metadata.annotations.get(RUN_ANNOTATION) == run:
-        item.ours, item.uid = True, there.metadata.uid
+        item.made = item.ours = True
+        item.uid, item.temporary = there.metadata.uid, True
+
+
+async def withdraw(kube: Kube, item: Wanted) -> bool:
+    """Delete an object that may serve others, or only take our subjects out of it; whether it was deleted."""
+    for _ in range(_MOST_TRIES):
+        try:
+            there: Manifest = await kube.get(item.path, dict[str, Any])
+        except KubeError as error:
+            if error.code is Code.CLUSTER_NOT_FOUND:
+                return True
+            raise
+        others = [s for s in there.get("subjects") or () if s not in item.manifest.get("subjects", ())]
+        version = {"resourceVersion": there["metadata"]["resourceVersion"]}
+        try:
+            if others:
+                await kube.patch(item.path, {"subjects": others, "metadata": version}, Metadata)
+                return False
+            await kube.delete(item.path, preconditions={"uid": item.uid, **version})
+        except KubeError as error:
+            if error.code is not Code.CLUSTER_CONFLICT:
+                raise
+        else:
+            return True
+    return False

@@ -31,7 +31,9 @@ GRACE: Final = 3.0
 
 _OTHER_NODES: Final = "Choose other nodes with --node-selector, or tolerate their taints with --toleration."
 _CHECK_IMAGE: Final = "Check --image, --image-pull-secret, and whether the node reaches the registry."
-_POLICY: Final = "Choose a --namespace that admits the pod, or run with --no-privileged."
+_ADMISSION: Final = (
+    "Choose a --namespace that admits such a pod, or change the pod with --no-privileged, --requests or --limits."
+)
 
 
 class Stage(StrEnum):
@@ -69,6 +71,8 @@ class Situation:
     """By UID."""
     events: dict[str, Event] = field(default_factory=dict)
     """By UID."""
+    stored: bool = False
+    """The snapshot is where the Job was to write it."""
 
     @property
     def pod(self) -> Pod | None:
@@ -90,11 +94,13 @@ def judge(situation: Situation) -> Verdict:
             return Verdict(Stage.SUCCEEDED, "the Job is complete")
         if condition.status == "True" and condition.type in ("Failed", "FailureTarget"):
             return Verdict(Stage.FAILED, _failed(condition, pod))
+    if situation.stored:
+        return Verdict(Stage.SUCCEEDED, "the snapshot is stored")
     if pod is None:
         refused = situation.event("FailedCreate")
         if refused is not None:
             return Verdict(Stage.CREATED, f"the pod cannot be created: {_clean(refused.message)}", passing=True,
-                           hint=_POLICY)  # fmt: skip
+                           hint=_ADMISSION)  # fmt: skip
         return Verdict(Stage.CREATED, "the Job has no pod yet")
     if pod.status.phase == "Succeeded":
         return Verdict(Stage.SUCCEEDED, "the pod has succeeded")

@@ -73,7 +73,7 @@ async def run(
     allowed = config.seconds if seconds is None else seconds
     started = time.monotonic()
     async with Kube(target, deadline=started + allowed) as kube:
-        deployer = Deployer(kube, config, observer.note)
+        deployer = Deployer(kube, config, observer.note, observer.detail)
         report = Report(output=deployer.names.output)
         try:
             await _steps(deployer, observer, report, started + allowed)
@@ -102,8 +102,7 @@ async def _steps(deployer: Deployer, observer: Observer, report: Report, deadlin
     async with _timed(Phase.JOB, observer, report):
         await deployer.ensure_job()
     async with _timed(Phase.POD, observer, report):
-        verdict = await deployer.wait_for_pod_ready(left())
-        observer.detail(verdict.explanation)
+        await deployer.wait_for_pod_ready(left())
     async with _timed(Phase.COLLECT, observer, report):
         following = asyncio.create_task(_follow_logs(deployer, observer))
         try:

@@ -60,7 +60,7 @@ async def write_document(
     now: datetime | None = None,
     owner: OwnerFields | None = None,
 ) -> None:
-    """Store a document whole or not at all. `excerpt` is asked when it needs shards; with `owner` it is deleted.
+    """Store a document whole or not at all. `excerpt` is asked when it needs shards; it goes when `owner` goes.
 
     Raises OutputError when the ConfigMap there is somebody else's, KubeError.
     """
