@@ -6,29 +6,17 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Final
-
-import msgspec
 
 from aggregator.ledger import Answer, Entry, Expected
 from aggregator.names import unfold_names
 from aggregator.selector import Selector
 from common.fleet import FleetSnapshot, Group, NodeState
+from common.fleet_api import Progress, RunState
 from common.model import MeasurementType
 
 _SHOWN: Final = 5
 """Names of unanswered nodes in a progress line."""
-
-
-class RunState(StrEnum):
-    """How far a run is."""
-
-    QUEUED = "queued"
-    COLLECTING = "collecting"
-    FOLDING = "folding"
-    DONE = "done"
-    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +27,6 @@ class RunRequest:
     sections: tuple[MeasurementType, ...] = ()
     """Empty means all. In the order of MeasurementType, without repeats."""
     seconds: float = 10.0
-
-
-class Progress(msgspec.Struct, frozen=True, rename="kebab"):
-    """One line of a run's progress."""
-
-    run: str
-    state: RunState
-    expected: int
-    answered: int
-    seconds: float
-    """Since it began."""
-    states: dict[str, int]
-    waiting: list[str]
-    """Some of the nodes that have been asked and have not answered."""
-    reasons: dict[str, int]
-    """Why nodes failed, and how many."""
 
 
 class Run:

@@ -15,10 +15,11 @@ from aggregator import websocket
 from aggregator.hub import Hub
 from aggregator.ledger import Answer, Expected, Sighting, settle
 from aggregator.nodes import Node
-from aggregator.run import Run, RunRequest, RunState
+from aggregator.run import Run, RunRequest
 from aggregator.settings import RunSettings
 from common import wire
 from common.errors import Code, FleetError, UsageError
+from common.fleet_api import RunState
 from common.wire import Collect
 
 _log: Final = logging.getLogger(__name__)

@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
+from common.fleet_api import NDJSON
 from common.formats import Format, dump_plain
 
 _TYPES: Final = {
@@ -15,7 +16,6 @@ _TYPES: Final = {
     "text/yaml": Format.YAML,
 }
 _CONTENT_TYPE: Final = {Format.JSON: "application/json", Format.YAML: "application/yaml"}
-NDJSON: Final = "application/x-ndjson"
 _LARGE: Final = 1 << 16
 
 

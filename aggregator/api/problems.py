@@ -10,6 +10,7 @@ from aiohttp.typedefs import Middleware
 
 from aggregator.auth import UserAuthenticator
 from common.errors import Code, EidosError, FleetError
+from common.fleet_api import PROBLEM_TYPE, Problem
 
 _log: Final = logging.getLogger(__name__)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -18,19 +19,9 @@ OPEN: Final = frozenset(("/livez", "/readyz"))
 _RETRY_AFTER: Final = "5"
 
 
-class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The document. `type` is stable; programs match it and never the text."""
-
-    type: str
-    title: str
-    status: int
-    detail: str = ""
-    hint: str = ""
-
-
 def problem(status: int, code: str, title: str, detail: str = "", hint: str = "") -> web.Response:
     """A problem as an answer."""
-    body = msgspec.json.encode(Problem(f"urn:eidos:problem:{code}", title, status, detail, hint))
+    body = msgspec.json.encode(Problem(f"{PROBLEM_TYPE}{code}", title, status, detail, hint))
     response = web.Response(status=status, body=body, content_type="application/problem+json")
     if status in (429, 503):
         response.headers["Retry-After"] = _RETRY_AFTER

@@ -2,49 +2,28 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 from aiohttp import web
-from msgspec import Meta
 
 from aggregator.api import views
 from aggregator.api.metrics import CONTENT_TYPE, Exposition
-from aggregator.api.negotiate import NDJSON, render
+from aggregator.api.negotiate import render
 from aggregator.api.problems import errors_as_problems, users_only
 from aggregator.auth import UserAuthenticator
 from aggregator.fleet import Fleet
-from aggregator.run import Run, RunRequest, RunState
+from aggregator.run import Run, RunRequest
 from aggregator.selector import Selector
 from aggregator.settings import ApiSettings
 from common.errors import Code, FleetError, InputError, UsageError
 from common.fleet import FleetSnapshot, NodeState
+from common.fleet_api import MOST_ITEMS, NDJSON, GroupList, NodeList, OutlierList, RunBody, RunState
 from common.model import MeasurementType
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _PROGRESS_EVERY: Final = 0.25
-
-
-class RunBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of POST /v1/runs. All optional."""
-
-    nodes: Annotated[str, Meta(max_length=64_000)] = ""
-    """A node set; empty means all expected nodes."""
-    labels: Annotated[str, Meta(max_length=4096)] = ""
-    """A label selector; empty means all."""
-    sections: Annotated[list[MeasurementType], Meta(max_length=5)] = []
-    """Empty means all."""
-    seconds: Annotated[float, Meta(gt=0, le=3600)] | None = None
-    """Deadline; the aggregator has a default and a maximum."""
-
-
-class NodeList(msgspec.Struct, frozen=True, rename={"continue_after": "continue"}):
-    """One page of nodes."""
-
-    items: list[views.NodeView]
-    continue_after: str = ""
-    """Pass as `after` for the next page; empty on the last."""
 
 
 class Api:
@@ -140,12 +119,12 @@ class Api:
     async def groups(self, request: web.Request) -> web.Response:
         """Groups of equal nodes, largest first."""
         run, document = self._latest()
-        return await render(request, {"items": document.groups, "nodeTable": document.node_table}, run.id)
+        return await render(request, GroupList(document.groups, document.node_table), run.id)
 
     async def outliers(self, request: web.Request) -> web.Response:
         """Outliers, those that differ least first."""
         run, document = self._latest()
-        return await render(request, {"items": document.outliers, "nodeTable": document.node_table}, run.id)
+        return await render(request, OutlierList(document.outliers, document.node_table), run.id)
 
     async def fact(self, request: web.Request) -> web.Response:
         """One fact across the fleet: values and who has them."""
@@ -158,7 +137,9 @@ class Api:
     def _latest(self) -> tuple[Run, FleetSnapshot]:
         run = self._fleet.latest
         if run is None or run.document is None:
-            raise FleetError(Code.FLEET_NOT_FOUND, "there is no snapshot yet", "Start a run: POST /v1/runs.")
+            raise FleetError(
+                Code.FLEET_NOT_FOUND, "there is no snapshot yet", "Take one: eidos fleet snapshot (POST /v1/runs)."
+            )
         return run, run.document
 
     def _find(self, request: web.Request) -> Run:
@@ -203,8 +184,8 @@ class Api:
 
 def _limit(query: Mapping[str, str]) -> int:
     text = query.get("limit", str(views.DEFAULT_ITEMS))
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= views.MOST_ITEMS):
-        raise UsageError(f"limit must be a number from 1 to {views.MOST_ITEMS}")
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= MOST_ITEMS):
+        raise UsageError(f"limit must be a number from 1 to {MOST_ITEMS}")
     return int(text)
 
 

@@ -12,46 +12,13 @@ from aggregator.names import unfold_names
 from aggregator.run import Run
 from aggregator.unfold import value_by_group
 from common.errors import Code, FleetError
-from common.fleet import FleetSnapshot, FoldedSubtype, NodeState
+from common.fleet import FleetSnapshot, FoldedSubtype
+from common.fleet_api import FactValue, FactView, NodeView
 from common.model import MeasurementType, Scalar
 from common.nodeset import fold_names, unfold_indexes
 from common.section import restored
 
-MOST_ITEMS: Final = 1000
 DEFAULT_ITEMS: Final = 500
-
-
-class NodeView(msgspec.Struct, frozen=True, omit_defaults=True, rename="kebab"):
-    """One node: its state in the last snapshot, and how it is now."""
-
-    node: str
-    connected: bool
-    state: NodeState | UnsetType = UNSET
-    """Unset before the first snapshot."""
-    reason: str = ""
-    facts_at: str = ""
-    group: int | UnsetType = UNSET
-    group_id: str = ""
-
-
-class FactValue(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One value of a fact and who has it. No value: not there."""
-
-    count: int
-    nodes: str
-    value: Scalar | UnsetType = UNSET
-
-
-class FactView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One fact across the fleet, most common value first; or node by node when it is each node's own."""
-
-    type: MeasurementType
-    subtype: str
-    key: str
-    values: list[FactValue] = []
-    own: dict[str, Scalar] = {}
-    more: str = ""
-    """The node to continue after, when `own` was cut."""
 
 
 def nodes(fleet: Fleet, after: str, limit: int, states: frozenset[str]) -> tuple[list[NodeView], bool]:
@@ -88,7 +55,9 @@ def fact(fleet: Fleet, run: Run, text: str, after: str, limit: int) -> FactView:
     """`Type.subtype.key` across the fleet; reads content. Raises FleetError when nobody has it."""
     document = run.document
     if document is None:
-        raise FleetError(Code.FLEET_NOT_FOUND, "there is no snapshot yet", "Start a run: POST /v1/runs.")
+        raise FleetError(
+            Code.FLEET_NOT_FOUND, "there is no snapshot yet", "Take one: eidos fleet snapshot (POST /v1/runs)."
+        )
     for kind, subtype, key in _readings(document, text):
         folded = next(
             (s for m in document.measurements if m.type is kind for s in m.subtypes if s.subtype == subtype), None
