@@ -74,9 +74,14 @@ class Listener:
         if self._runner is not None:
             await self._runner.cleanup()
 
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._runner.server.connections) if self._runner is not None and self._runner.server else 0
+
     def _accept(self) -> asyncio.Protocol:
         server = self._runner.server if self._runner is not None else None
-        if server is None or len(server.connections) >= self._most:
+        if server is None or self.connections >= self._most:
             self._counts.http_dropped["too-many-connections"] += 1
             return _Dropped()
         handler = server()

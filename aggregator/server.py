@@ -57,6 +57,11 @@ class Server:
         self._ready = True
         _log.info("serving", extra={"link_port": self.link_port, "api_port": self.api_port})
 
+    @property
+    def api_connections(self) -> int:
+        """Connections of users that are open."""
+        return self._api_listener.connections
+
     async def stop(self) -> None:
         """Tell agents to come back later, end what is under way, and forget everything."""
         self._ready = False
