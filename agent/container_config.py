@@ -70,18 +70,26 @@ def _children(value: Any) -> list[Any]:
 
 
 def without_secrets(value: Any) -> Any:
-    """A copy without credentials: entries named like one are left out, `user:password@` is cut from URLs."""
+    """A copy without credentials: entries and variables named like one, and `user:password@` in URLs, left out."""
     if isinstance(value, dict):
         return {
             _without_user(key): without_secrets(child) for key, child in value.items() if not _names_a_secret(key)
         }
     if isinstance(value, list):
-        return [without_secrets(child) for child in value]
+        return [without_secrets(child) for child in value if not _assigns_a_secret(child)]
     return _without_user(value) if isinstance(value, str) else value
 
 
 def _without_user(text: str) -> str:
     return _USER_IN_URL.sub("", text)
+
+
+def _assigns_a_secret(value: Any) -> bool:
+    """Whether a list's entry is a variable such as `API_TOKEN=…`."""
+    if not isinstance(value, str):
+        return False
+    name, equals, _ = value.partition("=")
+    return bool(equals) and _names_a_secret(name)
 
 
 def _names_a_secret(key: str) -> bool:

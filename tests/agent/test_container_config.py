@@ -155,6 +155,7 @@ def test_secrets_are_left_out() -> None:
         identitytoken = "hunter2"
         splunk-token = "hunter2"
         client_secret = "hunter2"
+        default_env = ["API_TOKEN=hunter2", "LANG=C"]
         """
     )
     assert without_secrets(document) == {
@@ -166,7 +167,7 @@ def test_secrets_are_left_out() -> None:
                 }
             }
         },
-        "proxy": {},
+        "proxy": {"default_env": ["LANG=C"]},
     }
 
 
