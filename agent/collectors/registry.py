@@ -17,6 +17,7 @@ from agent.collectors.nvme import NvmeCollector
 from agent.collectors.pci import PciCollector
 from agent.collectors.release import ReleaseCollector
 from agent.collectors.sysctl import SysctlCollector
+from agent.collectors.systemd import SystemdCollector
 from agent.collectors.topology import TopologyCollector
 
 
@@ -38,6 +39,7 @@ def collectors() -> list[Collector]:
         NvmeCollector(),
         ContainerRuntimeCollector(),
         GpuCollector(),
+        SystemdCollector(),
         KubernetesCollector(cluster),
         TopologyCollector(cluster),
     ]
