@@ -11,6 +11,7 @@ from typing import Final
 from agent.collectors.base import Collector, Context, Options
 from agent.host import Host
 from common.errors import UsageError
+from common.kube.own_node import own_node
 from common.model import (
     Absent,
     Collected,
@@ -150,10 +151,15 @@ def _why(ending: Absent | Failed | None) -> tuple[FailureCode | None, str]:
 
 
 def node_name(environment: Mapping[str, str], host: Host) -> str:
-    """The node's name: NODE_NAME, KUBERNETES_NODE_NAME, HOSTNAME, then what the host calls itself."""
-    for variable in ("NODE_NAME", "KUBERNETES_NODE_NAME", "HOSTNAME"):
+    """The node's name: NODE_NAME, KUBERNETES_NODE_NAME, what a pod's token says, HOSTNAME, what the host is called.
+
+    In a pod that has a network of its own, HOSTNAME is the pod's name.
+    """
+    for variable in ("NODE_NAME", "KUBERNETES_NODE_NAME"):
         if name := environment.get(variable, "").strip():
             return name
+    if name := own_node(environment) or environment.get("HOSTNAME", "").strip():
+        return name
     try:
         return host.read_text("/proc/sys/kernel/hostname").strip() or "unknown"
     except OSError:

@@ -23,6 +23,14 @@ class FileTooLargeError(OSError):
         super().__init__(errno.EFBIG, f"longer than {limit} bytes", path)
 
 
+class HiddenError(PermissionError):
+    """What we would read is our container's and not the host's (errno EACCES)."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(errno.EACCES, why, path)
+        self.why = why
+
+
 class Host:
     """A host's file tree.
 
@@ -47,6 +55,10 @@ class Host:
     def is_local(self) -> bool:
         """Whether this is the machine we run on, seen directly."""
         return self._direct
+
+    def hidden(self, path: str) -> str:
+        """Why the host's `path` cannot be seen from here at all; empty when it can. Reading it raises HiddenError."""
+        return ""
 
     def resolve(self, path: str) -> str:
         """Where the host's `path` is for us, all symbolic links followed inside the root.

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from agent.collect import DEFAULT_DEADLINE, Answer, node_name, run, select, snapshot
 from agent.collectors.base import Options
 from agent.collectors.registry import collectors
+from agent.container_host import ContainerHost
 from agent.host import Host
 from common.errors import Code, RequirementError, UsageError
 from common.model import CollectionEntry, MeasurementType, Snapshot, State
 
 _MOUNTED_ROOT = "/host"
-_NOWHERE = "/nonexistent"  # hier(7) and passwd(5) keep this name free: a root in which nothing is
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ def find_host(environment: Mapping[str, str], root: str | None = None) -> Host:
     """The host to read: the given root, else EIDOS_HOST_ROOT, else where we find it.
 
     In a pod the host's root is mounted at /host. Where it is not mounted (restricted mode) the container's own
-    files must not pass for the host's: only /proc and /sys are then read, which show the host's kernel.
+    files must not pass for the host's: only what its kernel shows of the host is then read.
     """
     chosen = root or environment.get("EIDOS_HOST_ROOT")
     if chosen:
@@ -42,7 +42,7 @@ def find_host(environment: Mapping[str, str], root: str | None = None) -> Host:
     if "KUBERNETES_SERVICE_HOST" not in environment:
         return Host()
     if not os.path.isdir(os.path.join(_MOUNTED_ROOT, "etc")):
-        return Host(_NOWHERE, proc="/proc", sys="/sys")
+        return ContainerHost()
     # A root mounted without what is mounted below it shows empty directories there; ours then show the same kernel.
     return Host(
         _MOUNTED_ROOT,

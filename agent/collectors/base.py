@@ -4,7 +4,7 @@ import errno
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from agent.host import FileTooLargeError, Host
+from agent.host import FileTooLargeError, HiddenError, Host
 from common.model import Absent, Collected, Failed, FailureCode, MeasurementType
 
 DEFAULT_UNITS: Final = ("containerd.service", "docker.service", "kubelet.service")
@@ -57,8 +57,15 @@ def outcome_of(error: OSError, path: str) -> Absent | Failed:
     """What an error on reading a host file means: not there is absent, anything else is a failure."""
     if isinstance(error, FileNotFoundError | NotADirectoryError) or error.errno in (errno.ENODEV, errno.ENXIO):
         return Absent(f"{path} is not there")
+    if isinstance(error, HiddenError):
+        return hidden(path, error.why)
     if isinstance(error, PermissionError):
         return Failed(FailureCode.PERMISSION_DENIED, f"{path} may not be read")
     if isinstance(error, FileTooLargeError):
         return Failed(FailureCode.TOO_LARGE, f"{path} is {error.strerror}")
     return Failed(FailureCode.UNREADABLE, f"{path} cannot be read: {error.strerror or type(error).__name__}")
+
+
+def hidden(path: str, why: str) -> Failed:
+    """The outcome for what cannot be seen from our container (Host.hidden)."""
+    return Failed(FailureCode.PERMISSION_DENIED, f"{path} cannot be seen: {why}")

@@ -83,7 +83,9 @@ class FirmwareCollector:
             if value := sysfs.text(f"{_DMI}/{name}"):
                 data[f"dmi.{name}"] = value
         tree = _device_tree(sysfs)
-        data["boot-mode"] = boot_mode(ctx.host.is_dir(_EFI), any(key.startswith("dmi.") for key in data), bool(tree))
+        if not ctx.host.hidden(_EFI):
+            has_dmi = any(key.startswith("dmi.") for key in data)
+            data["boot-mode"] = boot_mode(ctx.host.is_dir(_EFI), has_dmi, bool(tree))
         data |= tree | _efi(sysfs) | _tpm(sysfs) | _security(sysfs) | _iommu(sysfs)
         return Collected.of({"firmware": Ok(data, sysfs.context())})
 

@@ -206,15 +206,22 @@ def _text(name: str) -> str:
 
 
 def foreign_namespaces(host: Host) -> list[str]:
-    """Namespaces in which we are not where the host's first process is; [] when that cannot be found out."""
+    """Namespaces in which we are not where the host's first process is, or in a container may not be.
+
+    [] when there is nothing to compare with, as in a recorded tree.
+    """
     foreign = []
     for name in _OF_NAMESPACE:
         try:
             theirs, ours = host.readlink(f"/proc/1/ns/{name}"), os.readlink(f"/proc/self/ns/{name}")
+        except PermissionError:
+            if not host.is_local:  # on the host itself its users, too, are where the first process is
+                foreign.append(name)
         except OSError:
             continue
-        if theirs != ours:
-            foreign.append(name)
+        else:
+            if theirs != ours:
+                foreign.append(name)
     return foreign
 
 
