@@ -12,8 +12,8 @@ import click
 
 from agent.job.config import Config
 from agent.job.workflow import Observer, Phase, Report
-from cli.text import aligned, colour_wanted, style
-from common.errors import EidosError, UsageError
+from cli.text import aligned, colour_wanted, failure_lines, style
+from common.errors import Code, EidosError, UsageError
 from common.refs import Ref, RefKind, check_writable, parse_ref, write
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Progress(Observer):
         click.echo(f"Note: {self.title}: {text}", err=True)
 
     def log(self, line: str) -> None:
+        self.explanation = line
         if self._debug:
             click.echo(f"{self.title}: log: {line}", err=True)
 
@@ -120,7 +121,12 @@ def execute(runs: list[Run], render: "Callable[[Snapshot], bytes] | None", keep:
 
     `render` makes the output from the document; None writes it as the Job wrote it.
     """
-    asyncio.run(_all(runs, render, keep))
+    ended_by: list[signal.Signals] = []
+    try:
+        asyncio.run(_all(runs, render, keep, ended_by))
+    except asyncio.CancelledError:  # all has been cleaned up by now
+        names = ", ".join(number.name for number in ended_by)
+        raise EidosError(Code.INTERRUPTED, f"ended by {names}") from None
     if len(runs) > 1:
         click.echo("\n".join(_summary(runs)), err=True)
     for run in runs:
@@ -129,10 +135,19 @@ def execute(runs: list[Run], render: "Callable[[Snapshot], bytes] | None", keep:
     return max((run.error.exit_status for run in runs if run.error), default=0)
 
 
-async def _all(runs: list[Run], render: "Callable[[Snapshot], bytes] | None", keep: bool) -> None:
+async def _all(
+    runs: list[Run], render: "Callable[[Snapshot], bytes] | None", keep: bool, ended_by: list[signal.Signals]
+) -> None:
     main = asyncio.current_task()
-    if main is not None:  # as Ctrl-C: clean up, then end
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)
+
+    def end(number: signal.Signals) -> None:
+        """As Ctrl-C does: clean up, then end."""
+        ended_by.append(number)
+        if main is not None:
+            main.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, end, number)
     display = asyncio.create_task(_display(runs)) if sys.stderr.isatty() else None
     try:
         await asyncio.gather(*(_one(run, render, keep) for run in runs))
@@ -152,6 +167,8 @@ async def _one(run: Run, render: "Callable[[Snapshot], bytes] | None", keep: boo
     except EidosError as error:
         run.error = error
     else:
+        for warning in _warnings(run.report):
+            click.echo(f"Warning: {run.title}: {warning}", err=True)
         run.observer.done(run.report, str(run.output))
 
 
@@ -161,6 +178,16 @@ def _rendered(report: Report, render: "Callable[[Snapshot], bytes] | None") -> b
     from common.formats import load_snapshot
 
     return render(load_snapshot(report.snapshot, report.output))
+
+
+def _warnings(report: Report) -> list[str]:
+    """What failed on the node, as it says when it is read there. From the document's head: the rest is long."""
+    head, found, _ = report.snapshot.partition(b"\nmeasurements:")
+    if not found:  # stored in another format, in a ConfigMap, where the pod's log has the warnings
+        return []
+    from common.formats import load_snapshot
+
+    return failure_lines(load_snapshot(head + b"\nmeasurements: []\n", report.output))
 
 
 async def _display(runs: list[Run]) -> None:

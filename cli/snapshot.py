@@ -10,7 +10,8 @@ import click
 from cli.job_options import job_options
 from cli.options import Duration, split_commas
 from cli.progress import waiting
-from common.model import Snapshot, State
+from cli.text import failure_lines
+from common.model import Snapshot
 
 if TYPE_CHECKING:
     from agent.collect import Answer
@@ -116,7 +117,8 @@ def _here(flags: dict[str, Any]) -> None:
     )
     document = _take(request, find_host(os.environ, flags["host_root"]), flags["debug"])
     write(ref, renderer(document), cluster, excerpt_of(document, renderer))
-    _warn(document)
+    for line in failure_lines(document):
+        click.echo(f"Warning: {line}", err=True)
     if flags["require_gpu"]:
         from agent.oneshot import require_gpu
 
@@ -171,11 +173,3 @@ def _renderer(template: Path | None, output_format: str, on_terminal: bool) -> C
     from common.formats import Format, dump
 
     return lambda document: dump(document, Format(output_format))
-
-
-def _warn(document: Snapshot) -> None:
-    """Failures also go to standard error, where a person looks; what is absent is no failure."""
-    for entry in document.collection:
-        if entry.state is State.FAILED and entry.reason:
-            what = f"{entry.type.value}.{entry.subtype}" if entry.subtype else f"collector {entry.collector}"
-            click.echo(f"Warning: {what} failed ({entry.code}): {entry.reason}", err=True)

@@ -48,6 +48,15 @@ def snapshot_text(document: Snapshot, colour: bool = False) -> Iterator[str]:
             yield from aligned(rows, header=None)
 
 
+def failure_lines(document: Snapshot) -> list[str]:
+    """What could not be read, a sentence each; what is absent is no failure."""
+    return [
+        f"{f'{e.type.value}.{e.subtype}' if e.subtype else f'collector {e.collector}'} failed ({e.code}): {e.reason}"
+        for e in document.collection
+        if e.state is State.FAILED and e.reason
+    ]
+
+
 def _ending(entry: CollectionEntry, colour: bool) -> tuple[str, ...]:
     name = f"{entry.type.value}.{visible(entry.subtype)}" if entry.subtype else entry.collector
     reason = f"{entry.code.value}: {entry.reason}" if entry.code else entry.reason

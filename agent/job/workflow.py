@@ -138,6 +138,7 @@ async def _clean(
                 return await asyncio.shield(task)
             except asyncio.CancelledError:
                 if task.done():
+                    observer.note("the cleanup was cut short; Kubernetes removes the Job itself within the hour")
                     raise
 
 
