@@ -89,13 +89,10 @@ def _word(call: Call, server: str, status: int, answer: Status) -> tuple[Code, s
             "Log in again, or choose another --context.",
         )
     if status == 403:
-        # "configmaps "x" is forbidden: User ... cannot ...": the first half is what we say ourselves.
+        # "configmaps "x" is forbidden: User ... cannot ...": the first half is what we say ourselves. No hint: RBAC,
+        # quotas, pod security and webhooks all answer so, and each says what it wants.
         _, forbidden, reason = why.partition("is forbidden: ")
-        return (
-            Code.CLUSTER_FORBIDDEN,
-            f"{call} is forbidden: {reason if forbidden else why}",
-            f"See what is allowed with: kubectl auth can-i {call.verb} {call.resource}.",
-        )
+        return Code.CLUSTER_FORBIDDEN, f"{call} is forbidden: {reason if forbidden else why}", ""
     if status == 404:
         return Code.CLUSTER_NOT_FOUND, _not_found(call, server, answer), ""
     if status == 409:

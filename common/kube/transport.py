@@ -1,6 +1,7 @@
 """HTTP to one API server: connection, TLS, proxy and size limits. No retries and no meaning; see client.py."""
 
 import asyncio
+import io
 import os
 import socket
 import ssl
@@ -25,6 +26,7 @@ CONNECT_SECONDS: Final = 5.0
 SILENCE_SECONDS: Final = 30.0
 """Longest silence within an answer, streams excepted."""
 _CONNECTIONS: Final = 16
+_LARGE_BODY: Final = 1 << 18
 
 
 class Transport:
@@ -70,7 +72,7 @@ class Transport:
             async with session.request(
                 call.method,
                 URL(self._target.server + call.url, encoded=True),
-                data=body,
+                data=_payload(body),
                 headers=fields,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence),
                 allow_redirects=False,  # a redirect would carry the token elsewhere
@@ -104,6 +106,11 @@ class Transport:
             read_bufsize=1 << 18,
         )
         return self._session
+
+
+def _payload(body: bytes | None) -> "bytes | io.BytesIO | None":
+    """A large body as a file: aiohttp sends it in pieces and does not hold up the loop."""
+    return io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body
 
 
 async def read_all(response: "aiohttp.ClientResponse", call: Call, limit: int) -> bytes:

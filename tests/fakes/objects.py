@@ -107,8 +107,6 @@ class Store:
     def apply(self, resource: Resource, key: Key, body: Json, manager: str, force: bool) -> Json:
         """Server-side apply: `manager` owns exactly the fields of `body`; what it owned before and left out goes."""
         current = self.objects.get(resource.plural, {}).get(key)
-        if current is None and body.get("metadata", {}).get("resourceVersion"):
-            raise RefusalError(409, "Conflict", f'cannot apply to {resource.plural} "{key[1]}": it is not there')
         if current is not None:
             self._check_version(resource, key, current, body)
         owned = self.owned.setdefault((resource.plural, key), {})

@@ -12,6 +12,7 @@ class FakeProxy:
         self.headers: list[str] = []
         self.url = ""
         self._refuse = refuse
+        self._open: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._started = threading.Event()
@@ -26,6 +27,15 @@ class FakeProxy:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
 
+    def drop(self) -> None:
+        """Cut every connection that goes through it."""
+
+        def cut() -> None:
+            for writer in list(self._open):
+                writer.transport.abort()
+
+        self._loop.call_soon_threadsafe(cut)
+
     def _run(self) -> None:
         # A Runner ends what is still under way before it closes the loop.
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
@@ -39,6 +49,7 @@ class FakeProxy:
         server.close()
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             self.asked.append(head.split()[1])
@@ -53,6 +64,7 @@ class FakeProxy:
         except (OSError, asyncio.IncompleteReadError):
             pass  # either side may go at any time
         finally:
+            self._open.discard(writer)
             writer.close()
 
 

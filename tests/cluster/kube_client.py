@@ -1,0 +1,36 @@
+"""What the tests of the Kubernetes client on a real API server share."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common.kube.client import Kube
+from common.kube.target import load_target
+from tests.cluster.cluster import Cluster
+
+
+@pytest.fixture
+def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    name = f"kube-{request.node.name.replace('_', '-').replace('[', '-').replace(']', '')}"[:60].rstrip("-")
+    cluster.kubectl("create", "namespace", name)
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def client_of(kubeconfig: Path, seconds: float = 60.0) -> Kube:
+    return Kube(load_target(str(kubeconfig), environment={}), deadline=time.monotonic() + seconds)
+
+
+def grant(cluster: Cluster, namespace: str, account: str, *rules: tuple[str, str]) -> Path:
+    """A service account that may do only this in its namespace; its kubeconfig."""
+    cluster.kubectl("create", "serviceaccount", account, f"--namespace={namespace}")
+    for number, (verbs, resource) in enumerate(rules):
+        role = f"{account}-{number}"
+        cluster.kubectl(
+            "create", "role", role, f"--verb={verbs}", f"--resource={resource}", f"--namespace={namespace}"
+        )
+        subject = f"--serviceaccount={namespace}:{account}"
+        cluster.kubectl("create", "rolebinding", role, f"--role={role}", subject, f"--namespace={namespace}")
+    return cluster.service_account_kubeconfig(namespace, account)
