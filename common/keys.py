@@ -1,4 +1,4 @@
-"""What every key is and where it is read: the texts of `common/keys/*.toml`, for `eidos explain`.
+"""What every key is and where it is read: the texts of `common/key_texts/*.toml`, for `eidos explain`.
 
 A file holds `[[key]]` entries with `match` (one pattern or a list over `Type.subtype.key`, `*` stands for any text;
 `Type.subtype` alone describes the subtype), `what` and `source`. The most specific pattern wins: the one with the
@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Iterable
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -98,7 +98,6 @@ def parse_keys(text: str, name: str) -> list[Entry]:
 
 @cache
 def default_keys() -> Keys:
-    """The texts shipped with Eidos: all files of common/keys/, in the order of their names."""
-    directory = files("common").joinpath("keys")
-    paths = sorted((path for path in directory.iterdir() if path.name.endswith(".toml")), key=lambda path: path.name)
+    """The texts shipped with Eidos: all files of common/key_texts/, in the order of their names."""
+    paths = sorted((Path(__file__).parent / "key_texts").glob("*.toml"))
     return Keys(entry for path in paths for entry in parse_keys(path.read_text(encoding="utf-8"), path.name))

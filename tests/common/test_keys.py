@@ -131,7 +131,7 @@ def test_wrong_texts_are_named(text: str, words: str) -> None:
 
 
 def shipped() -> list[tuple[str, Entry]]:
-    directory = files("common").joinpath("keys")
+    directory = files("common").joinpath("key_texts")
     return [
         (path.name, entry)
         for path in directory.iterdir()
