@@ -22,12 +22,17 @@ class Process:
     """A Python module run as a process of its own; its log goes to a file."""
 
     def __init__(
-        self, arguments: Sequence[str], log: Path, stdin: bool = False, environment: Mapping[str, str] | None = None
+        self,
+        arguments: Sequence[str],
+        log: Path,
+        stdin: bool = False,
+        environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.log = log
         self._file: IO[bytes] = log.open("wb")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", *arguments],
+            [*prefix, sys.executable, "-m", *arguments],
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._file,
@@ -89,8 +94,11 @@ class Process:
 class Aggregator(Process):
     """`python -m aggregator --local`, serving."""
 
-    def __init__(self, directory: Path, nodes: str, link_port: int = 0, api_port: int = 0) -> None:
-        ports = ["--link-port", str(link_port), "--api-port", str(api_port)]
+    def __init__(
+        self, directory: Path, nodes: str, link_port: int = 0, api_port: int = 0, address: str = "127.0.0.1"
+    ) -> None:
+        ports = ["--link-port", str(link_port), "--api-port", str(api_port), "--address", address]
+        self.address = address
         self.directory = directory
         super().__init__(
             ["aggregator", "--local", str(directory), "--nodes", nodes, *ports, "--log-level", "warning"],
@@ -99,25 +107,32 @@ class Aggregator(Process):
         ports_used = self.read_line()
         self.link_port: int = ports_used["link_port"]
         self.api_port: int = ports_used["api_port"]
-        self.client = Client(f"127.0.0.1:{self.api_port}", directory)
+        self.client = Client(f"{address}:{self.api_port}", directory)
 
     @property
     def url(self) -> str:
         """Where agents dial."""
-        return f"https://127.0.0.1:{self.link_port}"
+        return f"https://{self.address}:{self.link_port}"
 
 
 class Agent(Process):
     """`python -m agent`, dialling."""
 
-    def __init__(self, aggregator: Aggregator, node: str, token_of: str | None = None, **environment: str) -> None:
+    def __init__(
+        self,
+        aggregator: Aggregator,
+        node: str,
+        environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
         self.node = node
         directory = aggregator.directory
         super().__init__(
             ["agent", "--aggregator", aggregator.url, "--node", node, "--ca-file", str(directory / "ca.crt"),
-             "--token-file", str(directory / "tokens" / (token_of or node)), "--health-port", "0"],
+             "--token-file", str(directory / "tokens" / node), "--health-port", "0"],
             directory.with_name(f"{directory.name}-agent-{node}-{time.monotonic_ns()}.log"),
             environment=environment,
+            prefix=prefix,
         )  # fmt: skip
 
 
