@@ -56,22 +56,22 @@ def shorten(document: Snapshot, render: Callable[[Snapshot], bytes], limit: int)
         for measurement in document.measurements
         for subtype in measurement.subtypes
     }
-    largest_first = sorted(sizes, key=lambda place: (-sizes[place], place))
+    remaining = sorted(sizes, key=lambda place: (-sizes[place], place))
     left_out: set[_Place] = set()
+    # Sizes in JSON are estimates: how much longer the rendered text is is taken to be the same throughout.
+    scale, excess = 1.0, sum(sizes.values()) - limit
     while True:
-        content = render(_without(document, left_out))
-        excess = len(content) - limit
-        if excess <= 0:
-            return content
-        remaining = largest_first[len(left_out) :]
-        if not remaining:
-            raise OutputError("the snapshot is too large to store, even without its measurements")
-        # Sizes are estimates: how much longer the rendered text is than JSON is taken to be the same throughout.
-        scale = len(content) / sum(sizes[place] for place in remaining)
         while remaining and excess > 0:
             place = remaining.pop(0)
             left_out.add(place)
             excess -= int(sizes[place] * scale)
+        content = render(_without(document, left_out))
+        excess = len(content) - limit
+        if excess <= 0:
+            return content
+        if not remaining:
+            raise OutputError("the snapshot is too large to store, even without its measurements")
+        scale = len(content) / sum(sizes[place] for place in remaining)
 
 
 def _without(document: Snapshot, left_out: set[_Place]) -> Snapshot:

@@ -117,8 +117,9 @@ def _word(call: Call, server: str, status: int, answer: Status) -> tuple[Code, s
 def _not_found(call: Call, server: str, answer: Status) -> str:
     details = answer.details
     if details and details.name:  # not always what was asked for: creating in a namespace that is not there
-        place = "" if details.kind == "namespaces" else call.place
-        return f"{details.kind or call.resource} {details.name}{place} was not found"
+        if details.kind == "namespaces":
+            return f"the namespace {details.name} was not found"
+        return f"{details.kind or call.resource} {details.name}{call.place} was not found"
     if call.name and answer.reason == "NotFound":
         return f"{call.resource} {call.name}{call.place} was not found"
     return f"the API server {server} has no {call.resource}"

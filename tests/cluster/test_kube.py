@@ -38,7 +38,7 @@ async def test_refusals_say_what_is_refused(cluster: Cluster, namespace: str) ->
             await kube.get(configmap_path(namespace, "x"), ConfigMap)
     assert caught.value.code is Code.CLUSTER_FORBIDDEN
     async with client_of(cluster.kubeconfig) as kube:
-        with pytest.raises(KubeError, match=r"^namespaces no-such was not found"):
+        with pytest.raises(KubeError, match=r"^the namespace no-such was not found"):
             await kube.create(configmap_path("no-such"), {"metadata": {"name": "x"}}, Metadata)
         with pytest.raises(KubeError, match=r"has no clusterpolicies.nvidia.com"):
             await kube.list(path_of("nvidia.com/v1", "clusterpolicies"), Metadata)

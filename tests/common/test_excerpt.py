@@ -19,7 +19,8 @@ def _snapshot(sizes: dict[tuple[MeasurementType, str], int]) -> Snapshot:
     subtypes = [
         (kind, Subtype(name, {f"key-{n}": "x" * 20 for n in range(size)})) for (kind, name), size in sizes.items()
     ]
-    entries = [CollectionEntry("topology", MeasurementType.NODE_TOPOLOGY, State.OK)]
+    names = tuple(sorted(name for kind, name in sizes if kind is MeasurementType.NODE_TOPOLOGY))
+    entries = [CollectionEntry("topology", MeasurementType.NODE_TOPOLOGY, State.OK, subtypes=names)]
     return Snapshot(
         metadata=Metadata(version="1", source_node="n", timestamp="2026-01-03T10:30:00Z"),
         collection=entries,

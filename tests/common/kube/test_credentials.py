@@ -1,5 +1,7 @@
 """Tokens from files and plugins, and when they are renewed."""
 
+import base64
+import json
 import logging
 import stat
 import sys
@@ -168,3 +170,24 @@ def test_a_plugin_named_with_a_slash_is_beside_its_file(tmp_path: Path) -> None:
     config.write_text("users: [{name: a, user: {exec: {command: bin/x}}}, {name: b, user: {exec: {command: aws}}}]")
     users = read_kubeconfig([str(config)]).users
     assert [(user.exec or {})["command"] for user in users.values()] == [f"{tmp_path}/bin/x", "aws"]
+
+
+def _identity_token(expires: int) -> str:
+    parts = ({"alg": "none"}, {"sub": "me", "exp": expires})
+    return ".".join([base64.urlsafe_b64encode(json.dumps(p).encode()).decode().rstrip("=") for p in parts] + ["x"])
+
+
+def _oidc(token: str) -> PluginCredentials:
+    user = User(auth_provider={"name": "oidc", "config": {"id-token": token}})
+    return PluginCredentials(_plugin_document(user), "eidos", "me", clock=Clock())
+
+
+async def test_an_oidc_identity_token() -> None:
+    token = _identity_token(4102444800)
+    assert (await _oidc(token).current()).authorization == f"Bearer {token}"
+
+
+async def test_an_oidc_identity_token_that_has_ended() -> None:
+    with pytest.raises(ClusterError, match="cannot refresh without refresh-token") as caught:
+        await _oidc(_identity_token(1)).current()
+    assert caught.value.code is Code.CLUSTER_UNAUTHORIZED

@@ -101,7 +101,7 @@ def test_every_status_is_mapped() -> None:
         (404, _status("NotFound", "configmaps c not found", name="c", kind="configmaps"), Code.CLUSTER_NOT_FOUND,
          "configmaps c in namespace x was not found"),
         (404, _status("NotFound", 'namespaces "x" not found', name="x", kind="namespaces"), Code.CLUSTER_NOT_FOUND,
-         "namespaces x was not found"),
+         "the namespace x was not found"),
         (404, b"404 page not found\n", Code.CLUSTER_NOT_FOUND, f"the API server {SERVER} has no configmaps"),
         (409, _status("AlreadyExists", "there", name="c"), Code.CLUSTER_CONFLICT,
          "configmaps c in namespace x already exists"),
