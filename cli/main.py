@@ -5,11 +5,11 @@ Commands are imported when they are called, so that `eidos --help` costs click a
 
 import os
 import sys
-from importlib import import_module
 from typing import Any, Final, NoReturn
 
 import click
 
+from cli.lazy import LazyGroup
 from common.errors import EidosError
 from common.version import VERSION
 
@@ -18,6 +18,7 @@ _COMMANDS: Final = {
     "snapshot": ("cli.snapshot", "Read this node's configuration and write it as a Snapshot."),
     "diff": ("cli.diff", "Compare two snapshots fact by fact."),
     "explain": ("cli.explain", "Say what a key is, where it is read and how it behaves."),
+    "fleet": ("cli.fleet", "Every node in one snapshot: ask an aggregator, or try a fleet on this machine."),
     "completion": ("cli.completion", "Print the completion script for a shell."),
     "version": ("cli.version", "Print the version."),
 }
@@ -31,52 +32,21 @@ Examples:
   eidos snapshot --output before.yaml         into a file, atomically
   eidos diff before.yaml after.yaml           what changed, and nothing else
   eidos explain /proc/sys/vm/swappiness       what a key is and how it behaves
+  eidos fleet snapshot --server URL           every node of a fleet, folded
+  eidos fleet demo                            a fleet of processes on this machine
 """
 
 
-class LazyGroup(click.Group):
-    """A group whose commands live in modules that are imported when called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        command = import_module(_COMMANDS[cmd_name][0]).command
-        assert isinstance(command, click.Command)  # noqa: S101 - a module that breaks this is a defect
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            near = _nearest(args[0])
-            if not near:
-                raise
-            raise click.UsageError(f"No such command {args[0]!r}. Did you mean {near!r}?", ctx) from error
-
-
-def _nearest(word: str) -> str | None:
-    from difflib import get_close_matches
-
-    return next(iter(get_close_matches(word, list(_COMMANDS), n=1)), None)
-
-
-@click.command(cls=LazyGroup, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, table=_COMMANDS, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(VERSION, prog_name="eidos", message="%(prog)s %(version)s")
 def cli() -> None:
     """Show how a node is configured, and what changed.
 
     Exit status: 0 done (for diff: no drift, or --fail-on-drift not given), 1 drift, 2 wrong use, unreadable input
-    or unwritable output, 3 a requirement such as --require-gpu is not met, 4 trouble with the cluster, 5 out of
-    time, 70 a defect in Eidos, 130 interrupted.
+    or unwritable output, 3 a requirement such as --require-gpu is not met, 4 trouble with the cluster or the fleet,
+    5 out of time, 70 a defect in Eidos, 130 interrupted.
     """
 
 

@@ -1,0 +1,308 @@
+"""The client of the HTTP API: one place that speaks to an aggregator. Everything it raises is an EidosError.
+
+Answers are limited in size and in time, and only TLS is spoken: the user's token goes with every request.
+"""
+
+import asyncio
+import os
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from cli.text import visible
+from common.errors import Code, EidosError, FleetError, UsageError
+from common.fleet import FleetSnapshot
+from common.fleet_api import (
+    MOST_ITEMS,
+    NDJSON,
+    PROBLEM_TYPE,
+    FactView,
+    GroupList,
+    NodeList,
+    NodeView,
+    OutlierList,
+    Problem,
+    Progress,
+    RunBody,
+)
+
+if TYPE_CHECKING:
+    import aiohttp
+
+T = TypeVar("T")
+
+_MOST_BYTES: Final = 256 << 20
+"""Of one answer, unpacked. Ten thousand nodes that are all different stay below."""
+_LONGEST_LINE: Final = 1 << 20
+_CONNECT: Final = 10.0
+_SILENT: Final = 30.0
+"""Seconds without a byte after which the aggregator counts as gone."""
+_WHOLE: Final = 120.0
+_LONGEST_TEXT: Final = 400
+"""Of what an aggregator says, in a message of ours."""
+
+_CODE_OF_STATUS: Final[Mapping[int, Code]] = {
+    400: Code.USAGE,
+    401: Code.FLEET_UNAUTHORIZED,
+    403: Code.FLEET_UNAUTHORIZED,
+    404: Code.FLEET_NOT_FOUND,
+    408: Code.DEADLINE,
+    429: Code.FLEET_BUSY,
+    503: Code.FLEET_BUSY,
+    504: Code.DEADLINE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Which aggregator, and how to prove who we are."""
+
+    url: str
+    """`https://host:port`, without a slash at the end."""
+    ca: str = ""
+    """Certificates it is trusted by, in PEM; empty for those the system trusts."""
+    token: str = field(default="", repr=False)
+
+    def tls(self) -> ssl.SSLContext:
+        """Raises UsageError when the CA is no certificate."""
+        try:
+            context = ssl.create_default_context(cadata=self.ca or None)
+        except ssl.SSLError as error:
+            raise UsageError("what --ca names holds no certificate in PEM") from error
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        return context
+
+
+def ask(connection: Connection, work: "Callable[[FleetClient], Awaitable[T]]") -> T:
+    """Do the work with a client, in an event loop of its own. Raises EidosError."""
+
+    async def run() -> T:
+        async with connected(connection) as client:
+            return await work(client)
+
+    return asyncio.run(run())
+
+
+@asynccontextmanager
+async def connected(connection: Connection) -> "AsyncIterator[FleetClient]":
+    """A client, for as long as the block lasts. Raises UsageError when what it needs is not installed."""
+    try:
+        import aiohttp
+    except ImportError as error:
+        raise UsageError("what speaks to an aggregator is not installed", "pip install 'eidos[node]'.") from error
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=connection.tls(), limit=4),
+        headers={"Authorization": f"Bearer {connection.token}"} if connection.token else {},
+        timeout=aiohttp.ClientTimeout(total=_WHOLE, sock_connect=_CONNECT, sock_read=_SILENT),
+        read_bufsize=_LONGEST_LINE,
+        trust_env=False,
+    ) as session:
+        yield FleetClient(connection, session)
+
+
+class FleetClient:
+    """What can be asked of an aggregator. All methods raise EidosError."""
+
+    def __init__(self, connection: Connection, session: "aiohttp.ClientSession") -> None:
+        self._connection = connection
+        self._session = session
+
+    async def snapshot(self) -> FleetSnapshot:
+        """The last one over the whole fleet."""
+        return await self._get("/v1/snapshot", FleetSnapshot)
+
+    async def run_snapshot(self, run: str) -> FleetSnapshot:
+        """What a run that has ended gave."""
+        return await self._get(f"/v1/runs/{quote(run, safe='')}/snapshot", FleetSnapshot)
+
+    async def groups(self) -> GroupList:
+        """Groups of the last snapshot."""
+        return await self._get("/v1/groups", GroupList)
+
+    async def outliers(self) -> OutlierList:
+        """Outliers of the last snapshot."""
+        return await self._get("/v1/outliers", OutlierList)
+
+    async def node(self, name: str) -> bytes:
+        """One node's Snapshot as JSON."""
+        return await self._read("GET", f"/v1/nodes/{quote(name, safe='')}")
+
+    async def nodes(self, states: str = "") -> list[NodeView]:
+        """All nodes, or those in the states named (separated by commas), page by page."""
+        items: list[NodeView] = []
+        after = ""
+        while True:
+            page = await self._get("/v1/nodes", NodeList, {"limit": str(MOST_ITEMS), "after": after, "state": states})
+            items.extend(page.items)
+            if not page.continue_after or not page.items:
+                return items
+            after = page.continue_after
+
+    async def fact(self, name: str) -> FactView:
+        """One fact across the fleet, page by page when it is each node's own."""
+        path = f"/v1/facts/{quote(name, safe='')}"
+        view = await self._get(path, FactView, {"limit": str(MOST_ITEMS)})
+        own, page = dict(view.own), view
+        while page.more:
+            page = await self._get(path, FactView, {"limit": str(MOST_ITEMS), "after": page.more})
+            own.update(page.own)
+        return msgspec.structs.replace(view, own=own, more="")
+
+    async def run(self, body: RunBody) -> AsyncIterator[Progress]:
+        """Start a run, or join one that asks the same, and follow it to its end: the last is done or failed."""
+        with self._translating():
+            async with self._session.post(
+                self._connection.url + "/v1/runs",
+                data=msgspec.json.encode(body),
+                headers={"Accept": NDJSON, "Content-Type": "application/json"},
+                timeout=_endless(),
+                allow_redirects=False,
+            ) as response:
+                await self._check(response)
+                while line := await response.content.readline():
+                    yield self._decoded(line, Progress)
+
+    async def _get(self, path: str, kind: type[T], query: Mapping[str, str] | None = None) -> T:
+        content = await self._read("GET", path, query)
+        # Large documents take a moment; Ctrl-C is heard meanwhile.
+        return await asyncio.to_thread(self._decoded, content, kind)
+
+    async def _read(self, method: str, path: str, query: Mapping[str, str] | None = None) -> bytes:
+        from yarl import URL
+
+        url = URL(self._connection.url + path, encoded=True).with_query(
+            {key: value for key, value in (query or {}).items() if value}
+        )
+        with self._translating():
+            async with self._session.request(
+                method, url, headers={"Accept": "application/json"}, allow_redirects=False
+            ) as response:
+                await self._check(response)
+                return await self._content(response, _MOST_BYTES)
+
+    async def _content(self, response: "aiohttp.ClientResponse", limit: int) -> bytes:
+        content = bytearray()
+        async for chunk in response.content.iter_chunked(1 << 16):
+            content += chunk
+            if len(content) > limit:
+                raise FleetError(
+                    Code.FLEET_FAILED, f"the aggregator at {self._connection.url} answers without an end"
+                )
+        return bytes(content)
+
+    async def _check(self, response: "aiohttp.ClientResponse") -> None:
+        """Raise what an answer that is not the one asked for means."""
+        kind = response.content_type
+        if response.status == 200 and kind in ("application/json", NDJSON):
+            return
+        problem = None
+        if kind == "application/problem+json":
+            with suppress(msgspec.MsgspecError):  # then the status alone has to do
+                problem = msgspec.json.decode(await self._content(response, _LONGEST_LINE), type=Problem)
+        if problem is None and response.status not in _CODE_OF_STATUS:
+            raise FleetError(
+                Code.FLEET_FAILED,
+                f"{self._connection.url} answers with HTTP status {response.status} and {_told(kind)}, "
+                "as the API of an aggregator does not",
+                "Check --server: agents dial another port than users.",
+            )
+        raise self._refusal(problem, response.status, response.headers.get("Retry-After", ""))
+
+    def _refusal(self, problem: Problem | None, status: int, retry_after: str) -> EidosError:
+        code = _code(problem, status)
+        detail = _told((problem.detail or problem.title) if problem else f"HTTP status {status}")
+        hint = _told(problem.hint) if problem else ""
+        if code is Code.FLEET_UNAUTHORIZED:
+            given = "The token given is not accepted." if self._connection.token else "Give one with --token-file."
+            return FleetError(code, f"the aggregator at {self._connection.url} wants a user's token", given)
+        if code is Code.FLEET_BUSY and retry_after.isdigit() and len(retry_after) < 6:
+            hint = f"Try again in {retry_after} s."
+        if code is Code.FLEET_NOT_FOUND:
+            hint = hint or "eidos fleet nodes lists what there is."
+        if code is Code.FLEET_FAILED:
+            detail = f"the aggregator at {self._connection.url} failed: {detail}"
+        return FleetError(code, detail.rstrip("."), hint)
+
+    def _decoded(self, content: bytes, kind: type[T]) -> T:
+        try:
+            return msgspec.json.decode(content, type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise FleetError(
+                Code.FLEET_FAILED,
+                f"{self._connection.url} answers with what is no {kind.__name__}: {_told(str(error))}",
+                "Aggregator and eidos may be of versions that do not go together.",
+            ) from error
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        """What goes wrong below HTTP, as errors of ours."""
+        import aiohttp
+
+        url = self._connection.url
+        try:
+            yield
+        except TimeoutError as error:  # aiohttp's own timeouts are among them
+            raise FleetError(
+                Code.DEADLINE, f"the aggregator at {url} does not answer in time", "Is it running, and reachable?"
+            ) from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise FleetError(
+                Code.FLEET_UNREACHABLE,
+                f"the certificate of {url} is not to be trusted: {_told(_certificate_fault(error))}",
+                "Give the CA of the aggregator with --ca, and the name its certificate is for in --server.",
+            ) from error
+        except aiohttp.ClientSSLError as error:
+            raise FleetError(
+                Code.FLEET_UNREACHABLE, f"{url} does not speak TLS: {_told(str(error.os_error.strerror or error))}"
+            ) from error
+        except aiohttp.ClientConnectorError as error:
+            raise FleetError(
+                Code.FLEET_UNREACHABLE,
+                f"the aggregator at {url} cannot be reached: {_why(error)}",
+                "Check --server, and that it runs.",
+            ) from error
+        except aiohttp.InvalidURL as error:
+            raise UsageError(f"{url!r} is no address", "Write it as https://host:port.") from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise FleetError(
+                Code.FLEET_FAILED,
+                f"the connection to {url} broke: {_told(str(error)) or type(error).__name__}",
+                "The aggregator may be starting anew; try again.",
+            ) from error
+
+
+def _endless() -> "aiohttp.ClientTimeout":
+    """A run ends by its own deadline, and may wait for others first; only silence is too long."""
+    import aiohttp
+
+    return aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=_SILENT)
+
+
+def _code(problem: Problem | None, status: int) -> Code:
+    name = problem.type.removeprefix(PROBLEM_TYPE) if problem else ""
+    if name in set(Code):
+        return Code(name)
+    return _CODE_OF_STATUS.get(status, Code.FLEET_FAILED)
+
+
+def _certificate_fault(error: Any) -> str:
+    cause = error.certificate_error
+    return getattr(cause, "verify_message", "") or str(cause)
+
+
+def _why(error: OSError) -> str:
+    """The system's words where it has any: asyncio's name the address a second time."""
+    if error.errno is not None and error.errno > 0:  # name look-ups have negative ones, and words of their own
+        return os.strerror(error.errno)
+    return _told(error.strerror or str(error))
+
+
+def _told(text: str) -> str:
+    """Text of an aggregator, fit for a terminal."""
+    shown = visible(" ".join(text.split()))
+    return shown if len(shown) <= _LONGEST_TEXT else shown[:_LONGEST_TEXT] + " …"

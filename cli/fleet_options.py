@@ -1,0 +1,120 @@
+"""The flags of the `eidos fleet` commands: which aggregator, and where results go."""
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from common.errors import UsageError
+
+if TYPE_CHECKING:
+    from cli.fleet_client import Connection
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MOST_FILE: Final = 1 << 20
+
+_SERVER: Final = (
+    click.option("--server", metavar="URL", envvar="EIDOS_SERVER", help="The aggregator's API.  [env: EIDOS_SERVER]"),
+    click.option("--ca", metavar="FILE", envvar="EIDOS_CA_FILE",
+                 help="Certificates to trust it by, instead of the system's.  [env: EIDOS_CA_FILE]"),
+    click.option("--token-file", metavar="FILE", envvar="EIDOS_TOKEN_FILE",
+                 help="The user's token.  [env: EIDOS_TOKEN_FILE]"),
+)  # fmt: skip
+
+_OUTPUT: Final = (
+    click.option("-o", "--output", metavar="REF", default="-", show_default=True,
+                 help="Where to write: - or stdout, a file, or cm://NAMESPACE/NAME."),
+    click.option("-t", "--format", "output_format", type=click.Choice(["table", "yaml", "json"]),
+                 help="How to write it.  [default: by the file's name, else table]"),
+)  # fmt: skip
+
+
+def fleet_options(function: F) -> F:
+    """The flags of every command that asks an aggregator."""
+    for option in reversed((*_SERVER, *_OUTPUT)):
+        function = option(function)
+    return function
+
+
+def connection(flags: dict[str, Any]) -> "Connection":
+    """What the flags say. Raises UsageError, and InputError when a file cannot be read."""
+    from cli.fleet_client import Connection
+
+    return Connection(
+        _url(flags["server"] or ""),
+        _read(flags["ca"], "ascii") if flags["ca"] else "",
+        _token(flags["token_file"]) if flags["token_file"] else "",
+    )
+
+
+def _url(text: str) -> str:
+    from urllib.parse import urlsplit
+
+    if not text:
+        raise UsageError(
+            "no aggregator is named", "Set --server or EIDOS_SERVER, or start one: eidos fleet demo --keep."
+        )
+    address = text.rstrip("/") if "://" in text else f"https://{text.rstrip('/')}"
+    try:
+        parts = urlsplit(address)
+        parts.port  # noqa: B018 - raises when it is no number
+    except ValueError:
+        parts = None
+    if parts is not None and parts.scheme == "http":
+        raise UsageError(f"{text!r} is not https", "A token is sent over TLS only.")
+    if parts is None or parts.scheme != "https" or not parts.hostname or parts.username or parts.query:
+        raise UsageError(f"{text!r} is no address of an aggregator", "Write it as https://host:port.")
+    return address
+
+
+def _token(path: str) -> str:
+    token = _read(path, "ascii").strip()
+    if not token or not token.isprintable() or " " in token:
+        raise UsageError(f"{path} holds no token", "A token is one word.")
+    return token
+
+
+def _read(path: str, encoding: str) -> str:
+    from common.refs import Ref, RefKind, read
+
+    try:
+        return read(Ref(RefKind.FILE, path=path), _MOST_FILE).decode(encoding)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not text") from error
+
+
+class Target:
+    """Where a command's result goes and how; refuses at once what could not be written in the end."""
+
+    def __init__(self, flags: dict[str, Any], piped: str = "table") -> None:
+        """`piped` is the format on standard output that is no terminal, unless one is asked for."""
+        from common.refs import RefKind, check_writable, parse_ref
+
+        self._ref = parse_ref(flags["output"])
+        on_stdout = self._ref.kind is RefKind.STREAM
+        named = "json" if flags["output"].endswith(".json") else "yaml"
+        shown = "table" if sys.stdout.isatty() else piped
+        self.format: str = flags["output_format"] or (shown if on_stdout else named)
+        self._on_stdout = on_stdout
+        check_writable(self._ref)
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it is for a person."""
+        return self.format == "table"
+
+    def write(self, value: object) -> None:
+        """As YAML or JSON. Raises OutputError."""
+        from common.formats import Format, dump_plain
+        from common.refs import write
+
+        write(self._ref, dump_plain(value, Format(self.format)))
+
+    def write_lines(self, lines: Callable[[bool], Iterable[str]]) -> None:
+        """As text; `lines` is told whether to colour. Raises OutputError."""
+        from cli.text import colour_wanted
+        from common.refs import write
+
+        write(self._ref, ("\n".join(lines(self._on_stdout and colour_wanted())) + "\n").encode())
