@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from common.model import CollectionEntry, MeasurementType, Metadata, Scalar, Snapshot, State, Subtype, in_order
 
@@ -23,6 +23,21 @@ class Profile:
     distribution: str
     modules: int
     seed: int
+
+    def snapshot(self, node: str, changes: Mapping[tuple[str, str, str], Scalar | None] | None = None) -> Snapshot:
+        """See `snapshot`."""
+        return snapshot(self, node, changes)
+
+
+class Kind(Protocol):
+    """What nodes can be made of."""
+
+    @property
+    def name(self) -> str:
+        """Unique among the kinds of a fleet."""
+
+    def snapshot(self, node: str, changes: Mapping[tuple[str, str, str], Scalar | None] | None = None) -> Snapshot:
+        """The snapshot of one node. `changes` sets facts by (type, subtype, key), or removes them with None."""
 
 
 PROFILES: Final = (

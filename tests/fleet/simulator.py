@@ -1,4 +1,4 @@
-"""Simulated agents: thousands in one process, the real protocol over real TLS, content made up in five profiles.
+"""Simulated agents: thousands in one process, the real protocol over real TLS, content from five of tests/hosts.
 
     python -m tests.fleet.simulator --port PORT --directory DIRECTORY --count N [--naming counted] [--all-different]
 
@@ -27,24 +27,25 @@ from common.section import IdentityContent, Own, Pieces, read_identity, split
 from common.version import SCHEMA, VERSION
 from common.wire import PROTOCOL, Blob, Blobs, Collect, Hello, Ping, Pong, Report, SectionDigests, Want
 from tests.fleet.dial import Dialled, dial
+from tests.fleet.hosts import hosts
 from tests.fleet.naming import NAMINGS
-from tests.fleet.profiles import PROFILES, Profile, snapshot
+from tests.fleet.profiles import Kind
 
 _DIALLING_AT_ONCE: Final = 400
 
 
 class Templates:
-    """The pieces of each profile, made once; a node differs from its template by identity alone."""
+    """The pieces of each kind of node, made once; a node differs from its template by identity alone."""
 
     def __init__(self) -> None:
         self._pieces: dict[str, Pieces] = {}
         self._compressed: dict[bytes, bytes] = {}
 
-    def of(self, profile: Profile) -> Pieces:
-        """The template of a profile."""
-        if profile.name not in self._pieces:
-            self._pieces[profile.name] = split(snapshot(profile, f"template-{profile.name}"))
-        return self._pieces[profile.name]
+    def of(self, kind: Kind) -> Pieces:
+        """The template of a kind."""
+        if kind.name not in self._pieces:
+            self._pieces[kind.name] = split(kind.snapshot(f"template-{kind.name}"))
+        return self._pieces[kind.name]
 
     def compressed(self, digest: bytes, content: bytes) -> bytes:
         """As it is sent."""
@@ -56,14 +57,14 @@ class Templates:
 
 
 class SimulatedAgent:
-    """One agent. `pieces` are its profile's; `own` is what is its own."""
+    """One agent: its kind's template, but for identity and what `change` sets."""
 
-    def __init__(self, name: str, profile: Profile, templates: Templates) -> None:
+    def __init__(self, name: str, kind: Kind, templates: Templates) -> None:
         self.name = name
-        self.profile = profile
+        self.kind = kind
         self.link: Dialled | None = None
         self._templates = templates
-        self._pieces = templates.of(profile)
+        self._pieces = templates.of(kind)
         self._contents: dict[bytes, bytes] = {}
         self._sections: dict[MeasurementType, SectionDigests] = {}
         self._said: dict[MeasurementType, SectionDigests] = {}
@@ -74,7 +75,7 @@ class SimulatedAgent:
     def change(self, swappiness: str) -> None:
         """Another value of one sysctl from now on."""
         changes = {("OS", "sysctl", "/proc/sys/vm/swappiness"): swappiness}
-        pieces = split(snapshot(self.profile, self.name, changes))
+        pieces = split(self.kind.snapshot(self.name, changes))
         self._contents.update(pieces.contents)
         for section in pieces.sections:
             if section.kind is MeasurementType.OS:
@@ -139,8 +140,9 @@ async def main() -> None:
     options = parser.parse_args()
     templates = Templates()
     agents = []
+    kinds = hosts()
     for number in range(options.count):
-        agent = SimulatedAgent(NAMINGS[options.naming](number), PROFILES[number % len(PROFILES)], templates)
+        agent = SimulatedAgent(NAMINGS[options.naming](number), kinds[number % len(kinds)], templates)
         if options.all_different:
             agent.change(f"{number}")
         agents.append(agent)
