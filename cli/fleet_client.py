@@ -4,23 +4,21 @@ Answers are limited in size and in time, and only TLS is spoken: the user's toke
 """
 
 import asyncio
-import os
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
-from cli.text import visible
-from common.errors import Code, EidosError, FleetError, UsageError
+from cli.fleet_errors import refusal, told, translated
+from common.errors import Code, FleetError, UsageError
 from common.fleet import FleetSnapshot
 from common.fleet_api import (
     MOST_ITEMS,
     NDJSON,
-    PROBLEM_TYPE,
     FactView,
     GroupList,
     NodeList,
@@ -37,25 +35,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _MOST_BYTES: Final = 256 << 20
-"""Of one answer, unpacked. Ten thousand nodes that are all different stay below."""
+"""Of one answer, unpacked."""
 _LONGEST_LINE: Final = 1 << 20
 _CONNECT: Final = 10.0
 _SILENT: Final = 30.0
 """Seconds without a byte after which the aggregator counts as gone."""
 _WHOLE: Final = 120.0
-_LONGEST_TEXT: Final = 400
-"""Of what an aggregator says, in a message of ours."""
-
-_CODE_OF_STATUS: Final[Mapping[int, Code]] = {
-    400: Code.USAGE,
-    401: Code.FLEET_UNAUTHORIZED,
-    403: Code.FLEET_UNAUTHORIZED,
-    404: Code.FLEET_NOT_FOUND,
-    408: Code.DEADLINE,
-    429: Code.FLEET_BUSY,
-    503: Code.FLEET_BUSY,
-    504: Code.DEADLINE,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +140,7 @@ class FleetClient:
 
     async def run(self, body: RunBody) -> AsyncIterator[Progress]:
         """Start a run, or join one that asks the same, and follow it to its end: the last is done or failed."""
-        with self._translating():
+        with translated(self._connection.url):
             async with self._session.post(
                 self._connection.url + "/v1/runs",
                 data=msgspec.json.encode(body),
@@ -178,7 +163,7 @@ class FleetClient:
         url = URL(self._connection.url + path, encoded=True).with_query(
             {key: value for key, value in (query or {}).items() if value}
         )
-        with self._translating():
+        with translated(self._connection.url):
             async with self._session.request(
                 method, url, headers={"Accept": "application/json"}, allow_redirects=False
             ) as response:
@@ -204,29 +189,8 @@ class FleetClient:
         if kind == "application/problem+json":
             with suppress(msgspec.MsgspecError):  # then the status alone has to do
                 problem = msgspec.json.decode(await self._content(response, _LONGEST_LINE), type=Problem)
-        if problem is None and response.status not in _CODE_OF_STATUS:
-            raise FleetError(
-                Code.FLEET_FAILED,
-                f"{self._connection.url} answers with HTTP status {response.status} and {_told(kind)}, "
-                "as the API of an aggregator does not",
-                "Check --server: agents dial another port than users.",
-            )
-        raise self._refusal(problem, response.status, response.headers.get("Retry-After", ""))
-
-    def _refusal(self, problem: Problem | None, status: int, retry_after: str) -> EidosError:
-        code = _code(problem, status)
-        detail = _told((problem.detail or problem.title) if problem else f"HTTP status {status}")
-        hint = _told(problem.hint) if problem else ""
-        if code is Code.FLEET_UNAUTHORIZED:
-            given = "The token given is not accepted." if self._connection.token else "Give one with --token-file."
-            return FleetError(code, f"the aggregator at {self._connection.url} wants a user's token", given)
-        if code is Code.FLEET_BUSY and retry_after.isdigit() and len(retry_after) < 6:
-            hint = f"Try again in {retry_after} s."
-        if code is Code.FLEET_NOT_FOUND:
-            hint = hint or "eidos fleet nodes lists what there is."
-        if code is Code.FLEET_FAILED:
-            detail = f"the aggregator at {self._connection.url} failed: {detail}"
-        return FleetError(code, detail.rstrip("."), hint)
+        url, retry_after = self._connection.url, response.headers.get("Retry-After", "")
+        raise refusal(url, bool(self._connection.token), response.status, kind, problem, retry_after)
 
     def _decoded(self, content: bytes, kind: type[T]) -> T:
         try:
@@ -234,45 +198,8 @@ class FleetClient:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise FleetError(
                 Code.FLEET_FAILED,
-                f"{self._connection.url} answers with what is no {kind.__name__}: {_told(str(error))}",
+                f"{self._connection.url} answers with what is no {kind.__name__}: {told(str(error))}",
                 "Aggregator and eidos may be of versions that do not go together.",
-            ) from error
-
-    @contextmanager
-    def _translating(self) -> Iterator[None]:
-        """What goes wrong below HTTP, as errors of ours."""
-        import aiohttp
-
-        url = self._connection.url
-        try:
-            yield
-        except TimeoutError as error:  # aiohttp's own timeouts are among them
-            raise FleetError(
-                Code.DEADLINE, f"the aggregator at {url} does not answer in time", "Is it running, and reachable?"
-            ) from error
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise FleetError(
-                Code.FLEET_UNREACHABLE,
-                f"the certificate of {url} is not to be trusted: {_told(_certificate_fault(error))}",
-                "Give the CA of the aggregator with --ca, and the name its certificate is for in --server.",
-            ) from error
-        except aiohttp.ClientSSLError as error:
-            raise FleetError(
-                Code.FLEET_UNREACHABLE, f"{url} does not speak TLS: {_told(str(error.os_error.strerror or error))}"
-            ) from error
-        except aiohttp.ClientConnectorError as error:
-            raise FleetError(
-                Code.FLEET_UNREACHABLE,
-                f"the aggregator at {url} cannot be reached: {_why(error)}",
-                "Check --server, and that it runs.",
-            ) from error
-        except aiohttp.InvalidURL as error:
-            raise UsageError(f"{url!r} is no address", "Write it as https://host:port.") from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise FleetError(
-                Code.FLEET_FAILED,
-                f"the connection to {url} broke: {_told(str(error)) or type(error).__name__}",
-                "The aggregator may be starting anew; try again.",
             ) from error
 
 
@@ -281,28 +208,3 @@ def _endless() -> "aiohttp.ClientTimeout":
     import aiohttp
 
     return aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=_SILENT)
-
-
-def _code(problem: Problem | None, status: int) -> Code:
-    name = problem.type.removeprefix(PROBLEM_TYPE) if problem else ""
-    if name in set(Code):
-        return Code(name)
-    return _CODE_OF_STATUS.get(status, Code.FLEET_FAILED)
-
-
-def _certificate_fault(error: Any) -> str:
-    cause = error.certificate_error
-    return getattr(cause, "verify_message", "") or str(cause)
-
-
-def _why(error: OSError) -> str:
-    """The system's words where it has any: asyncio's name the address a second time."""
-    if error.errno is not None and error.errno > 0:  # name look-ups have negative ones, and words of their own
-        return os.strerror(error.errno)
-    return _told(error.strerror or str(error))
-
-
-def _told(text: str) -> str:
-    """Text of an aggregator, fit for a terminal."""
-    shown = visible(" ".join(text.split()))
-    return shown if len(shown) <= _LONGEST_TEXT else shown[:_LONGEST_TEXT] + " …"

@@ -1,0 +1,113 @@
+"""What an aggregator's refusals and broken connections mean: every one of them an EidosError, mapped in one place."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from cli.text import visible
+from common.errors import Code, EidosError, FleetError, UsageError
+from common.fleet_api import PROBLEM_TYPE, Problem
+
+_LONGEST_TEXT: Final = 400
+"""Of what an aggregator says, in a message of ours."""
+
+_CODE_OF_STATUS: Final[Mapping[int, Code]] = {
+    400: Code.USAGE,
+    401: Code.FLEET_UNAUTHORIZED,
+    403: Code.FLEET_UNAUTHORIZED,
+    404: Code.FLEET_NOT_FOUND,
+    408: Code.DEADLINE,
+    429: Code.FLEET_BUSY,
+    503: Code.FLEET_BUSY,
+    504: Code.DEADLINE,
+}
+_BY_OTHERS: Final = frozenset((401, 403, 408, 429, 503, 504))
+"""What a proxy on the way may say, too."""
+
+
+def refusal(
+    url: str, has_token: bool, status: int, content_type: str, problem: Problem | None, retry_after: str
+) -> EidosError:
+    """What an answer that is not the one asked for means."""
+    if problem is None and status not in _BY_OTHERS:
+        return FleetError(
+            Code.FLEET_FAILED,
+            f"{url} answers with HTTP status {status} and {told(content_type)}, as the API of an aggregator does not",
+            "Check --server: agents dial another port than users.",
+        )
+    code = _code(problem, status)
+    detail = told((problem.detail or problem.title) if problem else f"HTTP status {status}")
+    hint = told(problem.hint) if problem else ""
+    if code is Code.FLEET_UNAUTHORIZED:
+        given = "The token given is not accepted." if has_token else "Give one with --token-file."
+        return FleetError(code, f"the aggregator at {url} wants a user's token", given)
+    if code is Code.FLEET_BUSY and retry_after.isdigit() and len(retry_after) < 6:
+        hint = f"Try again in {retry_after} s."
+    if code is Code.FLEET_NOT_FOUND:
+        hint = hint or "eidos fleet nodes lists what there is."
+    if code is Code.FLEET_FAILED:
+        detail = f"the aggregator at {url} failed: {detail}"
+    return FleetError(code, detail.rstrip("."), hint)
+
+
+@contextmanager
+def translated(url: str) -> Iterator[None]:
+    """What goes wrong below HTTP, as errors of ours."""
+    import aiohttp
+
+    try:
+        yield
+    except TimeoutError as error:  # aiohttp's own timeouts are among them
+        raise FleetError(
+            Code.DEADLINE, f"the aggregator at {url} does not answer in time", "Is it running, and reachable?"
+        ) from error
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise FleetError(
+            Code.FLEET_UNREACHABLE,
+            f"the certificate of {url} is not to be trusted: {told(_certificate_fault(error))}",
+            "Give the CA of the aggregator with --ca, and the name its certificate is for in --server.",
+        ) from error
+    except aiohttp.ClientSSLError as error:
+        raise FleetError(
+            Code.FLEET_UNREACHABLE, f"{url} does not speak TLS: {told(str(error.os_error.strerror or error))}"
+        ) from error
+    except aiohttp.ClientConnectorError as error:
+        raise FleetError(
+            Code.FLEET_UNREACHABLE,
+            f"the aggregator at {url} cannot be reached: {_why(error)}",
+            "Check --server, and that it runs.",
+        ) from error
+    except aiohttp.InvalidURL as error:
+        raise UsageError(f"{url!r} is no address", "Write it as https://host:port.") from error
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise FleetError(
+            Code.FLEET_FAILED,
+            f"the connection to {url} broke: {told(str(error)) or type(error).__name__}",
+            "The aggregator may be starting anew; try again.",
+        ) from error
+
+
+def _code(problem: Problem | None, status: int) -> Code:
+    name = problem.type.removeprefix(PROBLEM_TYPE) if problem else ""
+    if name in set(Code):
+        return Code(name)
+    return _CODE_OF_STATUS.get(status, Code.FLEET_FAILED)
+
+
+def _certificate_fault(error: Any) -> str:
+    cause = error.certificate_error
+    return getattr(cause, "verify_message", "") or str(cause)
+
+
+def _why(error: OSError) -> str:
+    """The system's words where it has any: asyncio's name the address a second time."""
+    if error.errno is not None and error.errno > 0:  # name look-ups have negative ones, and words of their own
+        return os.strerror(error.errno)
+    return told(error.strerror or str(error))
+
+
+def told(text: str) -> str:
+    """Text of an aggregator, fit for a terminal."""
+    shown = visible(" ".join(text.split()))
+    return shown if len(shown) <= _LONGEST_TEXT else shown[:_LONGEST_TEXT] + " …"
