@@ -11,7 +11,7 @@ help: ## show this list
 setup: ## make .venv and install everything, system packages included where possible
 	@tools/setup.sh
 
-demo: setup ## snapshot this machine twice, show it, prove that nothing drifted
+demo: setup ## snapshot this machine twice, prove that nothing drifted; then a fleet of processes, its odd nodes found
 	@$(BIN)/python -m tools.demo
 
 test: setup lint ## lint, then every test that can run on this machine

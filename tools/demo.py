@@ -1,4 +1,7 @@
-"""`make demo`: the main job on this machine's real data. Ends with status 1 if anything drifted."""
+"""`make demo`: the main job on this machine's real data, then a fleet of processes on this machine.
+
+Ends with status 1 if anything drifted, or if the fleet missed a difference that was put there.
+"""
 
 import subprocess
 import sys
@@ -9,13 +12,15 @@ OUT = Path("build/demo")
 EIDOS = str(Path(sys.executable).with_name("eidos"))
 
 
+def announce(*arguments: str) -> None:
+    """The command as a person types it."""
+    line = f"$ eidos {' '.join(arguments)}"
+    print(f"\n\033[1m{line}\033[0m" if sys.stdout.isatty() else f"\n{line}", flush=True)
+
+
 def eidos(*arguments: str) -> str:
     """Run eidos, showing the command; returns its standard output and ends the demo when it fails."""
-    print(
-        f"\n\033[1m$ eidos {' '.join(arguments)}\033[0m"
-        if sys.stdout.isatty()
-        else f"\n$ eidos {' '.join(arguments)}"
-    )
+    announce(*arguments)
     started = time.monotonic()
     done = subprocess.run([EIDOS, *arguments], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
@@ -35,7 +40,8 @@ def shorten(text: str, most: int = 6) -> str:
     return "\n\n".join([*head, *shown])
 
 
-def main() -> None:
+def one_node() -> None:
+    """Two snapshots of this machine, and that nothing drifted between them."""
     OUT.mkdir(parents=True, exist_ok=True)
     first, second = OUT / "first.yaml", OUT / "second.yaml"
     eidos("snapshot", "--output", str(first))
@@ -53,7 +59,20 @@ def main() -> None:
     if others:
         sys.exit(f"the two files differ in more than the timestamp: {others}")
     print(f"Two snapshots of {size:,} bytes differ in {len(lines)} line(s): nothing but the timestamp.")
-    print(f"They are in {OUT}/. Next: .venv/bin/eidos --help")
+    print(f"They are in {OUT}/.")
+
+
+def fleet() -> None:
+    """A fleet, on the terminal as it is: it has colours and progress of its own."""
+    announce("fleet", "demo")
+    if status := subprocess.run([EIDOS, "fleet", "demo"], check=False).returncode:
+        sys.exit(status)
+
+
+def main() -> None:
+    one_node()
+    fleet()
+    print("Next: .venv/bin/eidos --help, .venv/bin/eidos fleet demo --keep")
 
 
 if __name__ == "__main__":
