@@ -18,12 +18,14 @@ from common.kube.call import path_of
 from common.kube.client import Kube
 from common.kube.errors import KubeError
 from common.kube.logs import logs
-from common.kube.types import ConfigMap, Job
+from common.kube.types import ConfigMap, ContainerTerminated, Job
 
 _MOST_TRIES: Final = 3
 _DELETE_SECONDS: Final = 60.0
 _TAIL: Final = 10
 """Lines of the log shown when the Job failed."""
+_NO_GPU: Final = ClusterError(Code.GPU_REQUIRED, "").exit_status
+"""What `eidos snapshot --require-gpu` ends with where there is none."""
 
 
 class Deployer:
@@ -205,23 +207,29 @@ class Deployer:
         return await self._following.until(Stage.RUNNING, seconds)
 
     async def wait_for_completion(self, seconds: float) -> None:
-        """Wait until the Job is complete. Raises CLUSTER_FAILED with the last lines of the log if it fails."""
+        """Wait until the Job is complete.
+
+        Raises ClusterError with the last lines of the log if it fails: GPU_REQUIRED when that is why, else
+        CLUSTER_FAILED.
+        """
         verdict = await self._following.until(Stage.SUCCEEDED, seconds)
         if verdict.stage is Stage.SUCCEEDED:
             return
-        tail = await self._tail()
+        ended = self._following.situation.ended
+        no_gpu = self.config.require_gpu and ended is not None and ended.exit_code == _NO_GPU
+        tail = await self._tail(ended)
         raise ClusterError(
-            Code.CLUSTER_FAILED, verdict.explanation + (f". Its last words:\n{tail}\n" if tail else ""), verdict.hint
+            Code.GPU_REQUIRED if no_gpu else Code.CLUSTER_FAILED,
+            verdict.explanation + (f". Its last words:\n{tail}\n" if tail else ""),
+            verdict.hint,
         )
 
-    async def _tail(self) -> str:
+    async def _tail(self, ended: ContainerTerminated | None) -> str:
         """The end of the log, else what kubelet kept of it; empty when there is none."""
         try:
             text = await self.get_pod_logs(tail=_TAIL)
         except ClusterError:
             text = ""
-        pod = self._following.situation.pod
-        ended = next((s.state.terminated for s in pod.status.container_statuses), None) if pod else None
         text = text or (ended.message if ended else "")
         return "\n".join(f"  {line}" for line in text.splitlines()[-_TAIL:])
 

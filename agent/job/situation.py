@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from agent.job.objects import CONTAINER
-from common.kube.types import Condition, ContainerState, ContainerStatus, Event, Job, Pod
+from common.kube.types import Condition, ContainerState, ContainerStatus, ContainerTerminated, Event, Job, Pod
 
 # Reasons of a waiting container that do not pass by themselves (kubelet's images and container packages).
 _HOPELESS: Final = frozenset(
@@ -78,6 +78,12 @@ class Situation:
     def pod(self) -> Pod | None:
         """The newest pod."""
         return max(self.pods.values(), key=lambda pod: pod.metadata.creation_timestamp, default=None)
+
+    @property
+    def ended(self) -> ContainerTerminated | None:
+        """How our container ended; None while it has not."""
+        status = container(self.pod) if self.pod else None
+        return status.state.terminated if status else None
 
     def event(self, *reasons: str) -> Event | None:
         """The latest event about the Job or its pods with one of these reasons."""

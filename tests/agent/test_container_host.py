@@ -108,7 +108,7 @@ def test_firmware_that_is_covered_is_not_taken_for_missing(host: ContainerHost) 
 def test_namespaces_that_may_not_be_compared_count_as_foreign_in_a_container_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """/proc/1/ns is for root: an unprivileged pod with the host's root mounted cannot tell, a host's own user is one."""
+    """/proc/1/ns is for root: an unprivileged pod with the host mounted cannot tell, a user on the host is there."""
 
     def refuse(self: Host, path: str) -> str:
         raise PermissionError(13, "Permission denied", path)

@@ -1,5 +1,22 @@
-"""The cluster's own tests use its fixture."""
+"""The cluster's own tests, and those of Job mode, use its fixture."""
 
-from tests.cluster.fixture import cluster, cluster_nodes, pytest_collection_finish
+import pytest
 
-__all__ = ["cluster", "cluster_nodes", "pytest_collection_finish"]
+from tests.cluster import fixture
+from tests.cluster.agentimage import agent_archive
+from tests.cluster.fixture import cluster, cluster_nodes
+from tests.cluster.jobmode import agent_image, jobs
+from tests.cluster.requirements import ClusterUnavailableError
+
+__all__ = ["agent_image", "cluster", "cluster_nodes", "jobs"]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Builds what is missing before the first test starts, the agent's image included."""
+    fixture.pytest_collection_finish(session)
+    needed = any("agent_image" in getattr(item, "fixturenames", ()) for item in session.items)
+    if needed and not session.config.option.collectonly:
+        try:
+            agent_archive()
+        except ClusterUnavailableError:
+            return  # the fixture `cluster` says why

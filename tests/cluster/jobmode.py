@@ -1,0 +1,140 @@
+"""What the tests of Job mode share: the agent's image on the nodes, the command as a user runs it, and namespaces."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.cluster.agentimage import AGENT_IMAGE, agent_archive
+from tests.cluster.cluster import Cluster, KubectlError
+from tests.cluster.furnish import put_nvml
+
+CHECKOUT: Final = Path(__file__).parents[2]
+GPU_NODE: Final = ("--node-selector", "nvidia.com/gpu.present=true")
+# What belongs to no namespace and would be left of a run.
+CLUSTER_WIDE: Final = ("clusterroles", "clusterrolebindings")
+_PUBLISHED: Final = re.compile(r"ghcr\.io/nvidia/eidos(/eidos)?:[\w.]+")
+
+
+@pytest.fixture(scope="session")
+def agent_image(cluster: Cluster) -> str:
+    """The image of Dockerfile.agent on every node, and NVML on gpu-1."""
+    cluster.load_image(agent_archive())
+    return AGENT_IMAGE
+
+
+@pytest.fixture
+def jobs(cluster: Cluster, agent_image: str, tmp_path: Path) -> "Jobs":
+    put_nvml(cluster)
+    return Jobs(cluster, agent_image, tmp_path)
+
+
+class Jobs:
+    """A cluster that the command is used on."""
+
+    def __init__(self, cluster: Cluster, image: str, folder: Path) -> None:
+        self.cluster = cluster
+        self.image = image
+        self.folder = folder
+
+    # ---- kubectl
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        return self.cluster.kubectl(*arguments, stdin=stdin)
+
+    def get(self, *arguments: str) -> Any:
+        return json.loads(self.kubectl("get", *arguments, "-o", "json"))
+
+    def names(self, kind: str, namespace: str) -> set[str]:
+        return {item["metadata"]["name"] for item in self.get(kind, "-n", namespace)["items"]}
+
+    def apply(self, text: str) -> None:
+        """A manifest as it is written, but for the image, which cannot be pulled here."""
+        self.kubectl("apply", "-f", "-", stdin=_PUBLISHED.sub(self.image, text))
+
+    def complete(self, job: str, namespace: str) -> None:
+        """Wait for a Job as the documentation says; a failed one fails the test with its log."""
+        try:
+            self.kubectl("wait", "--for=condition=complete", f"job/{job}", "-n", namespace, "--timeout=50s")
+        except KubectlError as error:
+            raise AssertionError(f"{error}\n{self.kubectl('logs', f'job/{job}', '-n', namespace)}") from error
+
+    def stored(self, name: str, namespace: str) -> bytes:
+        """A snapshot as the documentation fetches it."""
+        path = r"jsonpath={.data.snapshot\.yaml}"
+        return self.kubectl("get", "configmap", name, "-n", namespace, "-o", path).encode()
+
+    @contextmanager
+    def namespace(self, name: str, *labels: str) -> Iterator[str]:
+        """A namespace that is there for the block, and gone at its end."""
+        self.kubectl("create", "namespace", name)
+        try:
+            if labels:
+                self.kubectl("label", "namespace", name, *labels)
+            yield name
+        finally:
+            self.kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=60s")
+
+    def forget(self) -> None:
+        """Remove what runs and manifests leave outside of namespaces."""
+        self.kubectl("delete", ",".join(CLUSTER_WIDE), "-l", "app.kubernetes.io/name=eidos", "--ignore-not-found")
+
+    def everything(self, *namespaces: str) -> set[str]:
+        """All there is that a run might have made."""
+        found = {f"{kind}/{name}" for kind in (*CLUSTER_WIDE, "namespaces") for name in self._listed(kind)}
+        kinds = ("serviceaccounts", "roles", "rolebindings", "jobs", "pods", "configmaps")
+        for namespace in namespaces:
+            found |= {f"{namespace}/{k}/{name}" for k in kinds for name in self._listed(k, "-n", namespace)}
+        return found
+
+    def _listed(self, *arguments: str) -> list[str]:
+        return self.kubectl("get", *arguments, "-o", "name").split()
+
+    # ---- eidos
+
+    def command(self, *arguments: str, image: str | None = None) -> list[str]:
+        return [
+            *(sys.executable, "-m", "cli", "snapshot", "--deploy-agent"),
+            *("--image", image or self.image),
+            *arguments,
+        ]
+
+    def environment(self, kubeconfig: Path | None = None) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("EIDOS_", "KUBE"))}
+        return {**kept, "KUBECONFIG": str(kubeconfig or self.cluster.kubeconfig), "PYTHONPATH": str(CHECKOUT)}
+
+    def eidos(
+        self, *arguments: str, kubeconfig: Path | None = None, image: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """`eidos snapshot --deploy-agent` to its end."""
+        return subprocess.run(
+            self.command(*arguments, image=image),
+            env=self.environment(kubeconfig),
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+    def start(
+        self, *arguments: str, kubeconfig: Path | None = None, image: str | None = None
+    ) -> subprocess.Popen[str]:
+        """The same, not waited for."""
+        return subprocess.Popen(
+            self.command(*arguments, image=image),
+            env=self.environment(kubeconfig),
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
