@@ -55,6 +55,7 @@ def refusal(
 def translated(url: str) -> Iterator[None]:
     """What goes wrong below HTTP, as errors of ours."""
     import aiohttp
+    from aiohttp.http import HttpProcessingError
 
     try:
         yield
@@ -80,7 +81,7 @@ def translated(url: str) -> Iterator[None]:
         ) from error
     except aiohttp.InvalidURL as error:
         raise UsageError(f"{url!r} is no address", "Write it as https://host:port.") from error
-    except (aiohttp.ClientError, OSError, ValueError) as error:
+    except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
         raise FleetError(
             Code.FLEET_FAILED,
             f"the connection to {url} broke: {told(str(error)) or type(error).__name__}",

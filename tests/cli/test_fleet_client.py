@@ -1,0 +1,213 @@
+"""The client against aggregators that misbehave, and what lies between."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import trustme
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from cli import fleet_client
+from cli.fleet_client import Connection, FleetClient, connected
+from cli.fleet_run import drawn, take
+from common.errors import Code, EidosError
+from common.fleet import NodeState
+from common.fleet_api import FactView, NodeList, NodeView, Progress, RunBody, RunState
+from common.model import MeasurementType
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def serving(handler: Handler) -> AsyncIterator[FleetClient]:
+    """A client of a server on TLS that answers everything with the handler."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    server = TestServer(app, scheme="https")
+    await server.start_server(ssl=context)
+    try:
+        ca = authority.cert_pem.bytes().decode()
+        async with connected(Connection(f"https://127.0.0.1:{server.port}", ca, "secret")) as client:
+            yield client
+    finally:
+        await server.close()
+
+
+def saying(status: int, body: bytes, kind: str = "application/json", **headers: str) -> Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, body=body, headers={"Content-Type": kind, **headers})
+
+    return handler
+
+
+def problem(code: str, status: int, detail: str, hint: str = "", **headers: str) -> Handler:
+    text = f'{{"type": "urn:eidos:problem:{code}", "title": "t", "status": {status}, "detail": "{detail}"'
+    text += f', "hint": "{hint}"}}' if hint else "}"
+    return saying(status, text.encode(), "application/problem+json", **headers)
+
+
+@pytest.mark.parametrize(
+    ("handler", "code", "sentence"),
+    [
+        (problem("fleet_busy", 429, "20 runs are under way", **{"Retry-After": "5"}), Code.FLEET_BUSY,
+         "20 runs are under way. Try again in 5 s."),
+        (problem("fleet_busy", 429, "busy", "Later.", **{"Retry-After": "Wed, 21 Oct"}), Code.FLEET_BUSY,
+         "busy. Later."),
+        (saying(503, b"", "text/html", **{"Retry-After": "7"}), Code.FLEET_BUSY, "Try again in 7 s"),
+        (saying(504, b"", "text/html"), Code.DEADLINE, "HTTP status 504"),
+        (problem("internal", 500, "look at the log"), Code.FLEET_FAILED, "failed: look at the log"),
+        (problem("fleet_not_found", 404, "nothing"), Code.FLEET_NOT_FOUND, "nothing"),
+        (problem("not_acceptable", 406, "no"), Code.FLEET_FAILED, "no"),
+        (problem("deadline", 504, "late"), Code.DEADLINE, "late"),
+        (problem("x", 500, "a\\u001b[31mred\\nline"), Code.FLEET_FAILED, "a\\x1b[31mred line"),
+        (problem("x", 500, "y" * 5000), Code.FLEET_FAILED, "yyy …"),
+        (saying(500, b"{", "application/problem+json"), Code.FLEET_FAILED, "HTTP status 500"),
+        (saying(200, b"<html>", "text/html"), Code.FLEET_FAILED, "answers with HTTP status 200 and text/html"),
+        (saying(302, b"", "text/html", Location="/login"), Code.FLEET_FAILED, "HTTP status 302"),
+        (saying(200, b"{"), Code.FLEET_FAILED, "what is no NodeList"),
+        (saying(200, b"[1]"), Code.FLEET_FAILED, "what is no NodeList"),
+        (saying(200, b"\xff\xfe"), Code.FLEET_FAILED, "what is no NodeList"),
+        (saying(200, b"[" * 100_000), Code.FLEET_FAILED, "what is no NodeList"),
+    ],
+)  # fmt: skip
+async def test_answers_that_are_not_the_one_asked_for(handler: Handler, code: Code, sentence: str) -> None:
+    async with serving(handler) as client:
+        with pytest.raises(EidosError) as caught:
+            await client.nodes()
+    assert caught.value.code is code
+    assert sentence in str(caught.value)
+    assert len(str(caught.value)) < 1000
+    assert "secret" not in str(caught.value)
+
+
+async def test_the_token_goes_to_the_server_and_nowhere_else() -> None:
+    seen: list[str] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        seen.append(request.headers["Authorization"])
+        return web.json_response({"items": [], "continue": ""})
+
+    async with serving(handler) as client:
+        await client.nodes()
+    assert seen == ["Bearer secret"]
+    assert "secret" not in repr(Connection("https://x", "", "secret"))
+
+
+async def test_an_answer_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_client, "_MOST_BYTES", 1 << 20)
+
+    async with serving(saying(200, b" " * (8 << 20))) as client:
+        with pytest.raises(EidosError, match="without an end"):
+            await client.nodes()
+
+
+async def test_silence_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_client, "_SILENT", 0.2)
+    released = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        await released.wait()
+        return web.Response()
+
+    async with serving(handler) as client:
+        with pytest.raises(EidosError, match="does not answer in time") as caught:
+            await client.nodes()
+        with pytest.raises(EidosError, match="does not answer in time"):
+            await take(client, RunBody())
+        released.set()
+    assert caught.value.exit_status == 5
+
+
+async def test_a_connection_that_breaks() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    async with serving(handler) as client:
+        with pytest.raises(EidosError) as caught:
+            await client.nodes()
+    assert caught.value.exit_status == 4
+    assert "broke: " in str(caught.value)
+
+
+def progress(state: RunState, **more: object) -> bytes:
+    import msgspec
+
+    line = Progress("r-1", state, 2, 1, 0.5, {"ok": 1}, ["b"], {})
+    return msgspec.json.encode(msgspec.structs.replace(line, **more)) + b"\n"
+
+
+def streaming(*lines: bytes) -> Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if request.method == "GET":
+            return await problem("fleet_failed", 500, "the run failed: no room")(request)
+        return web.Response(body=b"".join(lines), headers={"Content-Type": "application/x-ndjson"})
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ([progress(RunState.COLLECTING)], "stopped in the middle of the run"),
+        ([], "stopped in the middle of the run"),
+        ([progress(RunState.COLLECTING), b'{"run"'], "what is no Progress"),
+        ([b"x" * (3 << 20)], "broke"),
+        ([progress(RunState.FAILED)], "the run failed: no room"),
+    ],
+)
+async def test_progress_that_does_not_end_well(lines: list[bytes], sentence: str) -> None:
+    async with serving(streaming(*lines)) as client:
+        with pytest.raises(EidosError) as caught:
+            await take(client, RunBody())
+    assert sentence in str(caught.value)
+    assert caught.value.code is Code.FLEET_FAILED
+
+
+async def test_pages_that_lead_nowhere_end() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"items": [], "continue": "a"})
+
+    async with serving(handler) as client:
+        assert await client.nodes() == []
+
+
+async def test_names_are_escaped_in_paths() -> None:
+    seen: list[str] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        seen.append(request.raw_path)
+        return web.json_response({"type": "OS", "subtype": "sysctl", "key": "k"})
+
+    async with serving(handler) as client:
+        await client.fact("OS.sysctl./proc/sys/a?b#c d%2e")
+        await client.node("../x")
+    assert seen == ["/v1/facts/OS.sysctl.%2Fproc%2Fsys%2Fa%3Fb%23c%20d%252e?limit=1000", "/v1/nodes/..%2Fx"]
+
+
+def test_what_progress_shows() -> None:
+    line = Progress(
+        "r", RunState.COLLECTING, 9, 2, 1.25, {"ok": 1, "partial": 1}, ["a", "b\x1b[2J"], {"gpu (timeout)": 1}
+    )
+    text = str(drawn(line))
+    assert text.splitlines() == [
+        "collecting  2/9 nodes answered  ok 1  partial 1  1.2 s",
+        "slowest: a, b\\x1b[2J and 5 more",
+        "failing: gpu (timeout) on 1",
+    ]
+
+
+def test_types_agree_with_what_they_are_sent_as() -> None:
+    import msgspec
+
+    page = NodeList([NodeView("a", True, state=NodeState.OK, facts_at="t")], "a")
+    assert msgspec.json.decode(msgspec.json.encode(page), type=NodeList) == page
+    view = FactView(MeasurementType.OS, "sysctl", "k", own={"a": 1})
+    assert msgspec.json.decode(msgspec.json.encode(view), type=FactView) == view
