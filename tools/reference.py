@@ -19,7 +19,8 @@ def reference() -> str:
 
 
 def _sections(command: click.Command, path: str) -> Iterator[str]:
-    ctx = click.Context(command, info_name=path, terminal_width=100, max_content_width=100, color=False)
+    ctx = click.Context(command, info_name=path, terminal_width=100, max_content_width=100, color=False,
+                        help_option_names=["-h", "--help"])  # fmt: skip
     yield f"\n## {path}\n\n```\n{command.get_help(ctx).rstrip()}\n```\n"
     if isinstance(command, click.Group):
         for name in command.list_commands(ctx):
