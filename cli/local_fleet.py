@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -118,6 +118,8 @@ def _ports(aggregator: "subprocess.Popen[bytes]", processes: "_Processes") -> di
     ready, _, _ = select.select([stream], [], [], _STARTS_WITHIN)
     line = stream.readline() if ready else b""
     if not line:
+        with suppress(subprocess.TimeoutExpired):
+            aggregator.wait(_STOPS_WITHIN if ready else 0.0)
         processes.check()
         raise FleetError(Code.DEADLINE, f"the aggregator did not start within {_STARTS_WITHIN:g} s")
     ports: dict[str, int] = json.loads(line)

@@ -36,17 +36,21 @@ class Change:
     edit: Callable[[str], str]
 
 
+def _with_module(text: str) -> str:
+    loaded = {line.split(" ", 1)[0] for line in text.splitlines()}
+    return text if "nouveau" in loaded else f"{text}nouveau 3096576 0 - Live 0x0000000000000000\n"
+
+
+def _with_parameter(text: str) -> str:
+    return text if "mitigations=" in text else text.rstrip("\n") + " mitigations=off\n"
+
+
 _CHANGES: Final = (
     Change(("OS", "sysctl", "/proc/sys/vm/swappiness"), "97", "proc/sys/vm/swappiness", lambda _: "97\n"),
-    Change(
-        ("OS", "kmod", "nouveau"), True, "proc/modules",
-        lambda text: text + "nouveau 3096576 0 - Live 0x0000000000000000\n",
-    ),
-    Change(
-        ("OS", "grub", "mitigations"), "off", "proc/cmdline",
-        lambda text: text.rstrip("\n") + " mitigations=off\n",
-    ),
-)  # fmt: skip
+    Change(("OS", "kmod", "nouveau"), True, "proc/modules", _with_module),
+    Change(("OS", "grub", "mitigations"), "off", "proc/cmdline", _with_parameter),
+    Change(("OS", "sysctl", "/proc/sys/kernel/pid_max"), "32771", "proc/sys/kernel/pid_max", lambda _: "32771\n"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +87,15 @@ def cast(count: int, here: str, directory: Path, checkout: Path = CHECKOUT) -> C
         )
     nodes = [LocalNode(here)]
     seeded: list[Seeded] = []
-    for kind, names in zip(kinds, _names(kinds, count - 1), strict=True):
+    for turn, (kind, names) in enumerate(zip(kinds, _names(kinds, count - 1), strict=True)):
         root = directory / kind
-        # One odd node of a kind; where all are of one kind, one for each change, as long as most are alike.
-        odd = min(len(_CHANGES), len(names) - 2) if len(kinds) == 1 else 1
-        for at, name in enumerate(names):
-            change = _change_for(root, len(seeded)) if at >= len(names) - odd else None
-            if change is not None:
-                seeded.append(Seeded(name, change))
-            nodes.append(LocalNode(name, root if change is None else _changed(root, directory / name, change)))
+        changes = _possible(root)
+        changes = changes[: len(names) - 2] if len(kinds) == 1 else changes[turn % len(changes) :][:1]
+        for name in names[: len(names) - len(changes)]:
+            nodes.append(LocalNode(name, root))
+        for name, change in zip(names[len(names) - len(changes) :], changes, strict=True):
+            nodes.append(LocalNode(name, _changed(root, directory / name, change)))
+            seeded.append(Seeded(name, change))
     return Cast(nodes, seeded, source)
 
 
@@ -115,23 +119,23 @@ def _unpack(checkout: Path, directory: Path, kinds: Sequence[str]) -> None:
         raise FleetError(Code.FLEET_FAILED, f"the hosts of tests/hosts cannot be unpacked: {last}")
 
 
-def _change_for(root: Path, turn: int) -> Change | None:
-    """The next change in turn for which the root has the file and not yet the value."""
-    for step in range(len(_CHANGES)):
-        change = _CHANGES[(turn + step) % len(_CHANGES)]
-        file = root / change.path
-        if file.is_file() and change.edit(text := file.read_text()) != text:
-            return change
-    return None
+def _possible(root: Path) -> list[Change]:
+    """The changes for which the root has the file, and not yet the fact."""
+    files = {change: root / change.path for change in _CHANGES}
+    return [change for change, file in files.items() if file.is_file() and change.edit(_text(file)) != _text(file)]
+
+
+def _text(file: Path) -> str:
+    return file.read_text("utf-8", "surrogateescape")
 
 
 def _changed(root: Path, own: Path, change: Change) -> Path:
     """A root of the node's own: all files are those of the other root, but for the changed one."""
     shutil.copytree(root, own, symlinks=True, copy_function=os.link)
     file = own / change.path
-    text = file.read_text()
-    file.unlink()
-    file.write_text(change.edit(text))
+    text = change.edit(_text(file))
+    file.unlink()  # the content is another root's, too
+    file.write_text(text, "utf-8", "surrogateescape")
     return own
 
 
