@@ -136,7 +136,12 @@ class FakeApiServer:
         self._started.set()
         await self._stop.wait()
         self._change.set()
+        server = runner.server
         await runner.cleanup()
+        # A connection accepted in the last moment is only now handed to the server, which must close it too.
+        await asyncio.sleep(0.01)
+        if server is not None:
+            await server.shutdown(0.1)
 
     def _changed(self) -> None:
         self._loop.call_soon_threadsafe(self._change.set)
