@@ -6,9 +6,9 @@ Answers are limited in size and in time, and only TLS is spoken: the user's toke
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -32,6 +32,8 @@ from common.fleet_api import (
 if TYPE_CHECKING:
     import aiohttp
 
+    _Response: TypeAlias = AbstractAsyncContextManager[aiohttp.ClientResponse]
+
 T = TypeVar("T")
 
 _MOST_BYTES: Final = 256 << 20
@@ -41,6 +43,8 @@ _CONNECT: Final = 10.0
 _SILENT: Final = 30.0
 """Seconds without a byte after which the aggregator counts as gone."""
 _WHOLE: Final = 120.0
+_LONGEST_RUN: Final = 600.0
+"""Seconds until a run that says nothing of itself has ended, those before it in the queue included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,7 @@ class FleetClient:
         while True:
             page = await self._get("/v1/nodes", NodeList, {"limit": str(MOST_ITEMS), "after": after, "state": states})
             items.extend(page.items)
-            if not page.continue_after or not page.items:
+            if page.continue_after <= after:  # empty on the last page; never backwards
                 return items
             after = page.continue_after
 
@@ -132,25 +136,42 @@ class FleetClient:
         """One fact across the fleet, page by page when it is each node's own."""
         path = f"/v1/facts/{quote(name, safe='')}"
         view = await self._get(path, FactView, {"limit": str(MOST_ITEMS)})
-        own, page = dict(view.own), view
-        while page.more:
-            page = await self._get(path, FactView, {"limit": str(MOST_ITEMS), "after": page.more})
+        own, after, page = dict(view.own), "", view
+        while page.more > after:
+            after = page.more
+            page = await self._get(path, FactView, {"limit": str(MOST_ITEMS), "after": after})
             own.update(page.own)
         return msgspec.structs.replace(view, own=own, more="")
 
     async def run(self, body: RunBody) -> AsyncIterator[Progress]:
         """Start a run, or join one that asks the same, and follow it to its end: the last is done or failed."""
         with translated(self._connection.url):
-            async with self._session.post(
-                self._connection.url + "/v1/runs",
-                data=msgspec.json.encode(body),
-                headers={"Accept": NDJSON, "Content-Type": "application/json"},
-                timeout=_endless(),
-                allow_redirects=False,
-            ) as response:
+            async with self._start(body, NDJSON, _SILENT) as response:
                 await self._check(response)
                 while line := await response.content.readline():
                     yield self._decoded(line, Progress)
+
+    async def run_and_wait(self, body: RunBody) -> FleetSnapshot:
+        """The same without progress: the document comes with the run's end, however many runs others start."""
+        with translated(self._connection.url):
+            async with self._start(body, "application/json", _LONGEST_RUN) as response:
+                await self._check(response)
+                content = await self._content(response, _MOST_BYTES)
+        return await asyncio.to_thread(self._decoded, content, FleetSnapshot)
+
+    def _start(
+        self, body: RunBody, accept: str, silent: float
+    ) -> "AbstractAsyncContextManager[aiohttp.ClientResponse]":
+        """A run ends by its own deadline, and may wait for others first; only silence is too long."""
+        from aiohttp import ClientTimeout
+
+        return self._session.post(
+            self._connection.url + "/v1/runs",
+            data=msgspec.json.encode(body),
+            headers={"Accept": accept, "Content-Type": "application/json"},
+            timeout=ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=silent),
+            allow_redirects=False,
+        )
 
     async def _get(self, path: str, kind: type[T], query: Mapping[str, str] | None = None) -> T:
         content = await self._read("GET", path, query)
@@ -201,10 +222,3 @@ class FleetClient:
                 f"{self._connection.url} answers with what is no {kind.__name__}: {told(str(error))}",
                 "Aggregator and eidos may be of versions that do not go together.",
             ) from error
-
-
-def _endless() -> "aiohttp.ClientTimeout":
-    """A run ends by its own deadline, and may wait for others first; only silence is too long."""
-    import aiohttp
-
-    return aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=_SILENT)

@@ -29,7 +29,13 @@ async def take(client: "FleetClient", body: RunBody) -> tuple[FleetSnapshot, Pro
             display.progress = last
     if last is None or last.state not in (RunState.DONE, RunState.FAILED):
         raise FleetError(Code.FLEET_FAILED, "the aggregator stopped in the middle of the run", "Try again.")
-    return await client.run_snapshot(last.run), last  # of a failed run this says why
+    try:
+        return await client.run_snapshot(last.run), last  # of a failed run this says why
+    except FleetError as error:
+        if error.code is not Code.FLEET_NOT_FOUND:
+            raise
+        # The aggregator keeps few documents, and others have had so many made since this run's end.
+        return await client.run_and_wait(body), last
 
 
 class _Display:

@@ -132,7 +132,7 @@ def _fact_rows(facts: Iterable[OutlierFact]) -> Iterator[tuple[str, ...]]:
     for fact in facts:
         name = f"  {fact.type.value}.{visible(fact.subtype)}"
         if fact.key is UNSET:  # the subtype as a whole, there or not
-            yield name, "is there" if fact.value else "is not there", "elsewhere" if fact.expected else ""
+            yield name, "only here" if fact.value else "not here", ""
         else:
             yield f"{name}.{visible(fact.key)}", _shown(fact.value), f"instead of {_shown(fact.expected)}"
 

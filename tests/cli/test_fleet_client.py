@@ -5,6 +5,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 import trustme
 from aiohttp import web
@@ -14,9 +15,10 @@ from cli import fleet_client
 from cli.fleet_client import Connection, FleetClient, connected
 from cli.fleet_run import drawn, take
 from common.errors import Code, EidosError
-from common.fleet import NodeState
+from common.fleet import FleetMetadata, FleetSnapshot, NodeState, Summary
 from common.fleet_api import FactView, NodeList, NodeView, Progress, RunBody, RunState
 from common.model import MeasurementType
+from tests.cli.conftest import Demo
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -138,8 +140,6 @@ async def test_a_connection_that_breaks() -> None:
 
 
 def progress(state: RunState, **more: object) -> bytes:
-    import msgspec
-
     line = Progress("r-1", state, 2, 1, 0.5, {"ok": 1}, ["b"], {})
     return msgspec.json.encode(msgspec.structs.replace(line, **more)) + b"\n"
 
@@ -171,12 +171,48 @@ async def test_progress_that_does_not_end_well(lines: list[bytes], sentence: str
     assert caught.value.code is Code.FLEET_FAILED
 
 
-async def test_pages_that_lead_nowhere_end() -> None:
+async def test_a_document_that_others_displaced_is_asked_for_again() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
-        return web.json_response({"items": [], "continue": "a"})
+        if request.method == "GET":
+            return await problem("fleet_not_found", 404, "no longer kept")(request)
+        if request.headers["Accept"] == "application/x-ndjson":
+            return await streaming(progress(RunState.DONE))(request)
+        assert msgspec.json.decode(await request.read(), type=RunBody) == RunBody(nodes="a", seconds=3.0)
+        summary = Summary(0, 0, {}, 0, 0, 0, 0, 0)
+        document = FleetSnapshot(
+            metadata=FleetMetadata("0", "r-2", "t"), summary=summary, ledger=[], groups=[], outliers=[],
+            collection=[], measurements=[],
+        )  # fmt: skip
+        return web.Response(body=msgspec.json.encode(document), content_type="application/json")
 
     async with serving(handler) as client:
-        assert await client.nodes() == []
+        document, _ = await take(client, RunBody(nodes="a", seconds=3.0))
+    assert document.metadata.run == "r-2"
+
+
+async def test_many_different_runs_at_once_each_get_their_own(demo: Demo) -> None:
+    home = demo.directory / "fleet"
+    token, ca = (home / "user-token").read_text(), (home / "ca.crt").read_text()
+
+    async def one(number: int) -> int:
+        nodes = f"h100-8x-ib-[1-{1 + number % 3}]"
+        async with connected(Connection(demo.environment["EIDOS_SERVER"], ca, token)) as client:
+            document, _ = await take(client, RunBody(nodes=nodes, seconds=30.0 + number))
+        assert document.summary.expected == 1 + number % 3
+        return document.summary.states["ok"]
+
+    assert await asyncio.gather(*(one(number) for number in range(12))) == [1, 2, 3] * 4
+
+
+async def test_pages_that_lead_nowhere_end() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if "facts" in request.path:
+            return web.json_response({"type": "OS", "subtype": "s", "key": "k", "own": {"a": 1}, "more": "a"})
+        return web.json_response({"items": [{"node": "a", "connected": True}], "continue": "a"})
+
+    async with serving(handler) as client:
+        assert len(await client.nodes()) == 2
+        assert (await client.fact("OS.s.k")).own == {"a": 1}
 
 
 async def test_names_are_escaped_in_paths() -> None:
@@ -205,8 +241,6 @@ def test_what_progress_shows() -> None:
 
 
 def test_types_agree_with_what_they_are_sent_as() -> None:
-    import msgspec
-
     page = NodeList([NodeView("a", True, state=NodeState.OK, facts_at="t")], "a")
     assert msgspec.json.decode(msgspec.json.encode(page), type=NodeList) == page
     view = FactView(MeasurementType.OS, "sysctl", "k", own={"a": 1})
