@@ -12,7 +12,7 @@ from aggregator.blobs import BlobStore, compress, decompress
 from aggregator.fold import NodeFacts
 from common.canonical import Domain, content_digest, section_content
 from common.model import CollectionEntry, MeasurementType, Scalar
-from common.section import Manifest, Own, read_identity, read_manifest, read_outcome, read_subtype
+from common.section import Manifest, Own, known_subtype, read_identity, read_manifest, read_outcome, read_subtype
 from common.version import SCHEMA
 from common.wire import Closed, FrameError, SectionDigests
 
@@ -112,7 +112,7 @@ class Catalog:
 
     def data(self, subtype: bytes) -> Mapping[str, Scalar]:
         """One subtype's stable facts."""
-        return read_subtype(self._read(Domain.SUBTYPE, subtype)).data
+        return known_subtype(self._read(Domain.SUBTYPE, subtype)).data
 
     def outcome(self, digest: bytes) -> Sequence[CollectionEntry]:
         """How a node's collectors ended."""

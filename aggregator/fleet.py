@@ -97,7 +97,9 @@ class Fleet:
                 self._folder, self._document, metadata, run.entries, nodes, self._names
             )
         if not run.request.sections and not run.request.selector.nodes and not run.request.selector.labels:
-            self.latest = run
+            if self.latest is not None:
+                self.latest.pinned = False
+            self.latest, run.pinned = run, True
             self._publish(run.document)
         if not self._reading and self.counts.contents != self._contents_at_sweep:
             self._contents_at_sweep = self.counts.contents

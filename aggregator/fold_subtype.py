@@ -51,41 +51,25 @@ class SubtypeFold:
     """For each variant a digest that names its facts."""
 
 
-def _token(value: Scalar) -> object:
-    """Equal for equal values only: to Python 1, 1.0 and True are equal, and 0.0 and -0.0."""
-    return value if type(value) is str else (type(value).__name__, repr(value))
-
-
 def fold_subtype(slot: Slot, weights: Mapping[bytes, int], load: Load, most_values: int | None) -> SubtypeFold:
-    """Fold one subtype; `weights` says how many nodes have each content. Contents are read twice, never kept."""
-    count = sum(weights.values())
-    held: dict[str, int] = defaultdict(int)  # key: nodes that have it
-    values: dict[str, dict[object, Scalar]] = defaultdict(dict)
-    scattered: set[str] = set()
-    for content, weight in weights.items():
-        for key, value in load(content).items():
-            held[key] += weight
-            if key in scattered:
-                continue
-            seen = values[key]
-            seen.setdefault(_token(value), value)
-            if most_values is not None and len(seen) > most_values:
-                scattered.add(key)
-                del values[key]
-    if most_values is not None:
-        nearly_all = [key for key, seen in values.items() if len(seen) > _FEW_VALUES and 2 * len(seen) > held[key]]
-        scattered.update(nearly_all)
-        for key in nearly_all:
-            del values[key]
-    common = {key: next(iter(seen.values())) for key, seen in values.items() if len(seen) == 1 and held[key] == count}
-    keys = sorted(values.keys() - common.keys())
+    """Fold one subtype; `weights` says how many nodes have each content.
+
+    Contents are read twice and never kept: all are told by what sets them apart from the most common one, which is
+    little, so that even ten thousand different contents cost little more than reading them.
+    """
+    reference = load(max(weights, key=lambda content: (weights[content], content)))
+    values, held = _values_found(weights, load, reference, most_values)
+    scattered = {
+        key for key, seen in values.items() if most_values is not None and _too_many(seen, held[key], most_values)
+    }
+    keys = sorted(values.keys() - scattered)
     # Values in one order whatever the order of nodes, so that equal fleets give equal documents.
     ordered = {key: sorted(values[key].items(), key=lambda item: (isinstance(item[0], str), item[0])) for key in keys}
     indexes = {key: {token: 1 + index for index, (token, _) in enumerate(ordered[key])} for key in keys}
-    variant_of, signatures, names = _variants(slot, weights, load, indexes, scattered)
+    variant_of, signatures, names = _variants(slot, weights, load, reference, indexes, scattered)
     return SubtypeFold(
-        count=count,
-        common=dict(sorted(common.items())),
+        count=sum(weights.values()),
+        common={key: value for key, value in sorted(reference.items()) if key not in values},
         keys=keys,
         values=[[UNSET, *(value for _, value in ordered[key])] for key in keys],
         scattered=sorted(scattered),
@@ -95,29 +79,106 @@ def fold_subtype(slot: Slot, weights: Mapping[bytes, int], load: Load, most_valu
     )
 
 
+def _values_found(
+    weights: Mapping[bytes, int], load: Load, reference: Mapping[str, Scalar], most_values: int | None
+) -> tuple[dict[str, dict[object, Scalar]], dict[str, int]]:
+    """The values of every key that is not the same everywhere, and how many nodes have the key."""
+    count = sum(weights.values())
+    values: dict[str, dict[object, Scalar]] = {}
+    held: dict[str, int] = {}
+    for content, weight in weights.items():
+        changed, missing = _delta(reference, load(content))
+        for key in missing:
+            _start(key, reference, values, held, count)
+            held[key] -= weight
+        for key, value in changed:
+            _start(key, reference, values, held, count)
+            if key not in reference:
+                held[key] += weight
+            seen = values[key]
+            if most_values is None or len(seen) <= most_values:
+                seen.setdefault(_token(value), value)
+    return values, held
+
+
+def _start(
+    key: str,
+    reference: Mapping[str, Scalar],
+    values: dict[str, dict[object, Scalar]],
+    held: dict[str, int],
+    count: int,
+) -> None:
+    """A key was found to differ: until now, all that the reference says of it held everywhere."""
+    if key not in values:
+        values[key] = {_token(reference[key]): reference[key]} if key in reference else {}
+        held[key] = count if key in reference else 0
+
+
+def _too_many(seen: Mapping[object, Scalar], held: int, most_values: int) -> bool:
+    return len(seen) > most_values or (len(seen) > _FEW_VALUES and 2 * len(seen) > held)
+
+
+def _delta(
+    reference: Mapping[str, Scalar], data: Mapping[str, Scalar]
+) -> tuple[list[tuple[str, Scalar]], Iterable[str]]:
+    """What the data has otherwise or beyond the reference, and the keys of the reference that it has not."""
+    get = reference.get
+    # To Python 1, 1.0 and True are equal, and 0.0 and -0.0; here they are not.
+    changed = [
+        (key, value)
+        for key, value in data.items()
+        if (there := get(key)) != value
+        or there.__class__ is not value.__class__
+        or (value.__class__ is float and repr(there) != repr(value))
+    ]
+    beyond = sum(key not in reference for key, _ in changed)
+    return changed, () if len(data) - beyond == len(reference) else reference.keys() - data.keys()
+
+
+def _token(value: Scalar) -> object:
+    """Equal for equal values only, as in `_delta`."""
+    return value if type(value) is str else (type(value).__name__, repr(value))
+
+
 def _variants(
     slot: Slot,
     weights: Mapping[bytes, int],
     load: Load,
+    reference: Mapping[str, Scalar],
     indexes: Mapping[str, Mapping[object, int]],
     scattered: set[str],
 ) -> tuple[dict[bytes, int], list[bytes], list[bytes]]:
     """Tell contents apart by their differing keys: the variant of each, and each variant's signature and name."""
+    position = {key: number for number, key in enumerate(indexes)}
+    usual = array(
+        "I", (seen[_token(reference[key])] if key in reference else _MISSING for key, seen in indexes.items())
+    )
     variant_of: dict[bytes, int] = {}
     known: dict[bytes, int] = {}
     names: list[bytes] = []
     for content in weights:
         data = load(content)
-        signature = array(
-            "I", (seen[_token(data[key])] if key in data else _MISSING for key, seen in indexes.items())
-        ).tobytes()
+        changed, missing = _delta(reference, data)
+        mine = usual[:]
+        for key, value in changed:
+            if key in position:
+                mine[position[key]] = indexes[key][_token(value)]
+        for key in missing:
+            if key in position:
+                mine[position[key]] = _MISSING
+        signature = mine.tobytes()
         variant = known.get(signature)
         if variant is None:
             variant = known[signature] = len(known)
-            rest = {key: value for key, value in data.items() if key not in scattered} if scattered else data
-            names.append(content_digest(Domain.SUBTYPE, subtype_content(slot.kind, slot.name, rest)))
+            names.append(_name_without(scattered, slot, data) if scattered else content)
         variant_of[content] = variant
     return variant_of, list(known), names
+
+
+def _name_without(scattered: set[str], slot: Slot, data: Mapping[str, Scalar]) -> bytes:
+    """The digest the data would have without its scattered keys."""
+    rest = {key: value for key, value in data.items() if key not in scattered}
+    return content_digest(Domain.SUBTYPE, subtype_content(slot.kind, slot.name, rest))
 
 
 def value_indexes(signature: bytes) -> Sequence[int]:

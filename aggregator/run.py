@@ -47,6 +47,8 @@ class Run:
         """Seconds from the beginning to the last answer or the deadline."""
         self.folded_after = 0.0
         self.document: FleetSnapshot | None = None
+        self.pinned = False
+        """Whether its document is the fleet's last one."""
         self.ended = asyncio.Event()
         self._group_of: dict[str, Group] | None = None
         self._names: frozenset[str] = frozenset()
@@ -80,6 +82,11 @@ class Run:
         """Its ledger is final: what it was made from need not be kept."""
         self.answers, self.asked, self.expected = {}, set(), []
         self._names, self._open = frozenset(), set()
+
+    def forget_document(self) -> None:
+        """Newer ones are asked for. Not while pinned."""
+        if not self.pinned:
+            self.document, self._group_of = None, None
 
     async def wait_settled(self, until: float) -> None:
         """Until nobody connected owes an answer, or the monotonic time given."""

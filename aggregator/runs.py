@@ -169,6 +169,8 @@ class Runs:
         self.finished[run.id] = run
         while len(self.finished) > self._settings.kept:
             del self.finished[next(iter(self.finished))]
+        for old in list(self.finished.values())[: -self._settings.documents]:
+            old.forget_document()
         run.ended.set()
 
     # What the hub tells.

@@ -33,8 +33,10 @@ class RunSettings:
     longest: float = 120.0
     at_once: int = 4
     queued: int = 16
-    kept: int = 8
-    """Finished runs whose documents can still be asked for."""
+    kept: int = 16
+    """Finished runs whose end can still be asked for."""
+    documents: int = 2
+    """The last of them, whose documents can: of thousands of all-different nodes one is a hundred megabytes."""
     warming: float = 10.0
     """After a start, how long runs wait for agents that have not come back yet."""
 

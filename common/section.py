@@ -88,6 +88,11 @@ def read_subtype(content: bytes) -> SubtypeContent:
     return _if_canonical(read, content, subtype_content(read.kind, read.subtype, read.data))
 
 
+def known_subtype(content: bytes) -> SubtypeContent:
+    """As `read_subtype`, for content that was checked when it came."""
+    return _subtype.decode(content)
+
+
 def read_manifest(content: bytes) -> Manifest:
     """Decode a section's manifest. Raises ValueError unless it is its canonical bytes."""
     read = _manifest.decode(content)

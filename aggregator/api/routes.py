@@ -149,8 +149,10 @@ class Api:
         return run
 
     async def _document(self, request: web.Request, run: Run) -> web.Response:
-        if run.state is RunState.FAILED or (run.ended.is_set() and run.document is None):
+        if run.state is RunState.FAILED:
             raise FleetError(Code.FLEET_FAILED, f"the run failed: {run.failure}")
+        if run.document is None and run.ended.is_set():
+            raise FleetError(Code.FLEET_NOT_FOUND, "the run's document is no longer kept", "See /v1/snapshot.")
         if run.document is None:
             raise FleetError(Code.FLEET_NOT_FOUND, "the run has not ended yet", f"See /v1/runs/{run.id}.")
         return await render(request, run.document, run.id, headers={"Location": f"/v1/runs/{run.id}"})

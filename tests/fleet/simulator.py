@@ -22,7 +22,7 @@ from typing import Final
 
 from common import wire
 from common.canonical import Domain, content_digest, encode
-from common.model import MeasurementType
+from common.model import MeasurementType, Scalar
 from common.section import IdentityContent, Own, Pieces, read_identity, split
 from common.version import SCHEMA, VERSION
 from common.wire import PROTOCOL, Blob, Blobs, Collect, Hello, Ping, Pong, Report, SectionDigests, Want
@@ -74,7 +74,15 @@ class SimulatedAgent:
 
     def change(self, swappiness: str) -> None:
         """Another value of one sysctl from now on."""
-        changes = {("OS", "sysctl", "/proc/sys/vm/swappiness"): swappiness}
+        self.change_sysctls({"/proc/sys/vm/swappiness": swappiness})
+
+    def differ(self, number: int) -> None:
+        """Sysctls of few values each whose combination no other node has: no two nodes are one group."""
+        self.change_sysctls({f"/proc/sys/own/bit{bit}": str(number >> bit & 1) for bit in range(20)})
+
+    def change_sysctls(self, values: dict[str, Scalar]) -> None:
+        """Other values of some sysctls from now on."""
+        changes: dict[tuple[str, str, str], Scalar | None] = {("OS", "sysctl", key): values[key] for key in values}
         pieces = split(self.kind.snapshot(self.name, changes))
         self._contents.update(pieces.contents)
         for section in pieces.sections:
@@ -144,7 +152,7 @@ async def main() -> None:
     for number in range(options.count):
         agent = SimulatedAgent(NAMINGS[options.naming](number), kinds[number % len(kinds)], templates)
         if options.all_different:
-            agent.change(f"{number}")
+            agent.differ(number)
         agents.append(agent)
     context = ssl.create_default_context(cadata=(options.directory / "ca.crt").read_text())
     loop = asyncio.get_running_loop()

@@ -111,6 +111,21 @@ async def test_only_the_nodes_and_sections_asked_for(tmp_path: Path) -> None:
         )
 
 
+async def test_the_fleets_snapshot_outlives_many_runs_of_less(tmp_path: Path) -> None:
+    async with api(tmp_path) as user:
+        _, _, first = await user.ask("POST", "/v1/runs")
+        before = await user.get("/v1/snapshot")
+        for number in range(5):
+            await user.ask("POST", "/v1/runs", json={"nodes": f"n{number % 3 + 1}"})
+        assert await user.get("/v1/snapshot") == before
+        assert (await user.ask("GET", f"{first['Location']}/snapshot"))[0] == 200
+        _, _, second = await user.ask("POST", "/v1/runs", json={"nodes": "n1"})
+        for _ in range(3):
+            await user.ask("POST", "/v1/runs", json={"nodes": "n2"})
+        told = await user.problem("GET", f"{second['Location']}/snapshot")
+        assert (told["status"], told["detail"]) == (404, "the run's document is no longer kept")
+
+
 async def test_one_node_exactly_as_one_shot_mode_writes_it(tmp_path: Path) -> None:
     async with scene(tmp_path, NODES) as fleet:
         agent = await fleet.join("n1")
