@@ -1,0 +1,110 @@
+"""Documents no local fleet gives, as a person sees them."""
+
+from msgspec.structs import replace
+
+from cli.fleet_text import fact_blocks, group_blocks, ledger, names, node_rows, outlier_blocks, overview
+from common.fleet import (
+    Differing,
+    FleetMetadata,
+    FleetSnapshot,
+    FoldedMeasurement,
+    FoldedSubtype,
+    FoldedValue,
+    Group,
+    LedgerLine,
+    NodeState,
+    NodeTable,
+    Outlier,
+    OutlierFact,
+    Summary,
+)
+from common.fleet_api import FactValue, FactView, NodeView
+from common.model import MeasurementType
+
+TABLE = [NodeTable(".ec2.internal", ["ip-10-0-0-1", "ip-10-0-0-2", "ip-10-0-0-3"])]
+OS, GPU = MeasurementType.OS, MeasurementType.GPU
+
+
+def document() -> FleetSnapshot:
+    """Three cloud nodes: two alike with GPUs, one without and with a dangerous value."""
+    return FleetSnapshot(
+        metadata=FleetMetadata("0.1.0", "r-1", "2026-01-01T00:00:00Z"),
+        summary=Summary(4, 3, {"ok": 2, "stale": 1, "no-agent": 1}, 2, 1, 3, 1, 2),
+        ledger=[
+            LedgerLine(NodeState.OK, 2, "@0-1"),
+            LedgerLine(NodeState.STALE, 1, "@2", "no answer\x1b[2J", "2026-01-01T00:00:00Z"),
+            LedgerLine(NodeState.NO_AGENT, 1, "gpu-9", "no agent has connected"),
+        ],
+        groups=[Group(0, "aa", 2, "@0-1"), Group(1, "bb", 1, "@2")],
+        outliers=[
+            Outlier(1, 1, "@2", 0, [
+                OutlierFact(GPU, "smi", value=False, expected=True),
+                OutlierFact(OS, "release", "PRETTY_NAME", "x\ny", "Debian"),
+            ])
+        ],
+        collection=[],
+        measurements=[
+            FoldedMeasurement(GPU, [FoldedSubtype("smi", 2, "0", {"driver": "570.86.15"})]),
+            FoldedMeasurement(OS, [FoldedSubtype("release", 3, differs=[
+                Differing("PRETTY_NAME", [FoldedValue(2, "Debian"), FoldedValue(1, "x\ny", "1")])
+            ])]),
+        ],
+        node_table=TABLE,
+    )  # fmt: skip
+
+
+def test_overview() -> None:
+    lines = list(overview(document(), colour=False))
+    assert lines[0] == "Fleet snapshot of 4 nodes  2026-01-01T00:00:00Z  run r-1"
+    assert lines[1] == (
+        "2 groups, 1 outlier; 3 facts, 1 of them not the same everywhere, "
+        "2 with a value of its own on nearly every node"
+    )
+    assert "ip-10-0-0-1.ec2.internal,ip-10-0-0-2.ec2.internal (2)  group 0" in lines
+    assert "  GPU.smi.driver          570.86.15" in lines
+    assert "ip-10-0-0-3.ec2.internal (1)  group 1" not in lines  # it is among the outliers
+    assert not any("\x1b" in line or "\n" in line for line in lines)
+
+
+def test_all_groups_with_what_sets_the_odd_one_apart() -> None:
+    blocks = "\n".join(group_blocks(document(), colour=False)).split("\n\n")
+    assert blocks[1].splitlines()[1] == "ip-10-0-0-3.ec2.internal (1)  group 1"
+    assert blocks[1].splitlines()[3:] == [
+        "as group 0, but for:",
+        "  GPU.smi                 not here",
+        "  OS.release.PRETTY_NAME  x\\ny      instead of Debian",
+    ]
+
+
+def test_nothing_known_and_nothing_odd_is_said() -> None:
+    empty = replace(document(), groups=[], outliers=[])
+    assert list(group_blocks(empty, colour=False)) == ["No facts of any node are known."]
+    assert list(outlier_blocks(empty, colour=False)) == [
+        "No outliers: no small group differs in few facts from a larger one."
+    ]
+
+
+def test_ledger_tells_the_age_of_old_facts() -> None:
+    lines = list(ledger(document().ledger, TABLE, colour=False))
+    assert lines[2].endswith("no answer\\x1b[2J  (facts of 2026-01-01T00:00:00Z)")
+    assert lines[3].split(maxsplit=3) == ["no-agent", "1", "gpu-9", "no agent has connected"]
+
+
+def test_very_long_sets_are_cut_between_names() -> None:
+    whole = ",".join(f"ip-10-0-0-{n}.us-west-2.compute.internal" for n in range(100))
+    shown = names(whole)
+    assert len(shown) <= 202
+    assert shown.endswith(".internal,…")
+    assert names("gpu-[001-512]") == "gpu-[001-512]"
+
+
+def test_nodes_before_the_first_snapshot() -> None:
+    lines = list(node_rows([NodeView("a", connected=False), NodeView("b", connected=True)], colour=False))
+    assert [line.split() for line in lines[1:]] == [["a", "-", "no", "-", "-"], ["b", "-", "yes", "-", "-"]]
+
+
+def test_values_that_are_missing_or_empty() -> None:
+    view = FactView(OS, "grub", "quiet", [FactValue(2, "a[1-2]", ""), FactValue(1, "b")])
+    assert list(fact_blocks(view, colour=False))[2:] == [
+        "a[1-2] (2)", "-" * 15, '""', "-" * 15, "b (1)", "-" * 15, "(not there)",
+    ]  # fmt: skip
