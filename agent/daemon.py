@@ -15,7 +15,8 @@ from typing import Final
 
 from agent.collect import node_name
 from agent.collecting import Collecting
-from agent.collectors.base import DEFAULT_UNITS, Options
+from agent.collectors.base import DEFAULT_UNITS, Collector, Options
+from agent.collectors.gpu import GpuCollector
 from agent.collectors.registry import collectors
 from agent.health import Health
 from agent.holdings import Holdings
@@ -59,9 +60,14 @@ def build(options: argparse.Namespace, environment: Mapping[str, str]) -> Link:
     if not is_node_name(node):
         raise UsageError(f"{node[:80]!r} cannot be a node's name", "Set --node or NODE_NAME.")
     units = tuple(filter(None, (unit.strip() for unit in options.systemd_units.split(","))))
-    collecting = Collecting(collectors(), host, node, Options(systemd_units=units))
+    collecting = Collecting(_resident(collectors()), host, node, Options(systemd_units=units))
     settings = LinkSettings(options.aggregator, Path(options.token_file), Path(options.ca_file))
     return Link(settings, collecting, Holdings(collecting.names))
+
+
+def _resident(chosen: Sequence[Collector]) -> list[Collector]:
+    """The collectors, for a program that stays: to initialise NVML for every collection would wake idle GPUs."""
+    return [GpuCollector(keep=True) if isinstance(collector, GpuCollector) else collector for collector in chosen]
 
 
 async def serve(link: Link, health_port: int) -> None:

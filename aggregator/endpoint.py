@@ -18,6 +18,7 @@ from common.wire import CLOSE_CODES, LINK_PATH, Closed, FrameError, Hello, Renew
 _log: Final = logging.getLogger(__name__)
 
 _GOING_AWAY: Final = frozenset((1001, CLOSE_CODES[Closed.GOING_AWAY]))
+_END: Final = b"\r\n\r\n"
 _ROOM: Final = 1000
 """Connections beyond the most nodes: newcomers that are still being looked at."""
 
@@ -30,6 +31,8 @@ class LinkEndpoint:
         self.admission = admission
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
+        self.unfinished = 0
+        """Bytes of messages that are not whole yet, on all links."""
         self._server: asyncio.Server | None = None
 
     async def start(self, tls: ssl.SSLContext, address: str, port: int) -> int:
@@ -65,7 +68,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, endpoint: LinkEndpoint) -> None:
         self._endpoint = endpoint
-        self._head: bytes | None = b""
+        self._head: bytearray | None = bytearray()
         """What came of the request; None when it is whole."""
         self._reader: FrameReader | None = None
         self._link: Link | None = None
@@ -86,19 +89,21 @@ class Connection(asyncio.Protocol):
         """The connection has ended, by whomever."""
         self._endpoint.connections.discard(self)
         self._greeted()
+        self._forget_unfinished()
         if self._link is not None and self._node is not None:
             self._link.close(Closed.LOST)  # unless it was closed for a better reason
             self._endpoint.hub.detach(self._node, self._link)
-        self._link = self._node = self._reader = None
+        self._link = self._node = None
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
+        if self._link is not None and self._link.closed is not None:
+            return
         try:
             if self._reader is not None:
-                for opcode, payload in self._reader.feed(data):
-                    self._message(opcode, payload)
+                self._take_frames(self._reader, data)
             elif self._head is not None:
-                self._take_head(self._head + data)
+                self._take_head(self._head, data)
             else:
                 raise FrameError(Closed.OUT_OF_TURN, "frames before the WebSocket is open")
         except HandshakeError as error:
@@ -113,13 +118,23 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.abort()
 
-    def _take_head(self, head: bytes) -> None:
-        whole, end, rest = head.partition(b"\r\n\r\n")
-        if len(whole) > websocket.MOST_HEAD:
+    def _take_frames(self, reader: FrameReader, data: bytes) -> None:
+        endpoint, held = self._endpoint, reader.held
+        for opcode, payload in reader.feed(data):
+            self._message(opcode, payload)
+        endpoint.unfinished += reader.held - held
+        if reader.held and endpoint.unfinished > endpoint.hub.settings.most_unfinished:
+            raise FrameError(Closed.FULL, "too much that is unfinished on all links together")
+
+    def _take_head(self, head: bytearray, data: bytes) -> None:
+        before = len(head)
+        head += data
+        end = head.find(_END, max(0, before - 3))
+        if (end if end >= 0 else len(head)) > websocket.MOST_HEAD:
             raise HandshakeError(431, "the request's head is too large")
-        if not end:
-            self._head = head
+        if end < 0:
             return
+        whole, rest = bytes(head[:end]), head[end + len(_END) :]
         self._head = None
         if rest:
             raise HandshakeError(400, "more than a head")
@@ -182,6 +197,12 @@ class Connection(asyncio.Protocol):
                 "link closed", extra={"node": self._node.name, "reason": error.reason.value, "detail": str(error)}
             )
         self._link.close(error.reason)
+        self._forget_unfinished()
+
+    def _forget_unfinished(self) -> None:
+        if self._reader is not None:
+            self._endpoint.unfinished -= self._reader.held
+            self._reader = None
 
     def _refuse(self, reason: Closed, status: int) -> None:
         if self._transport.is_closing():

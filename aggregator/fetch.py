@@ -75,6 +75,11 @@ class Fetcher(Generic[H, N]):
         return len(self._needs)
 
     @property
+    def in_flight(self) -> int:
+        """Pieces asked for and not yet answered."""
+        return self._in_flight
+
+    @property
     def has_questions(self) -> bool:
         """Whether `ask` would find something to ask for."""
         return bool(self._queue) and self._in_flight < MOST_ASKED

@@ -128,7 +128,7 @@ class Hub:
             node.known.at = time.time()
             self._tell(report.run, node, Answer(stale=False, complete=True, failures=node.failures))
             return
-        node.pending.runs.append(report.run)
+        node.pending.runs[report.run] = None
         if changed or node.known is None:
             self._await_content(node, link)
 

@@ -63,4 +63,5 @@ class Pending:
     def __init__(self, at: float, version: str) -> None:
         self.at = at
         self.version = version
-        self.runs: list[str] = []
+        self.runs: dict[str, None] = {}
+        """Runs that wait for it."""

@@ -20,6 +20,8 @@ class LinkSettings:
     """Frames and bytes one agent may send per `ping_every`."""
     most_unread: int = 1 << 20
     """Bytes that may wait for an agent that does not read."""
+    most_unfinished: int = 256 << 20
+    """Bytes of unfinished messages on all links together."""
     most_nodes: int = 20_000
     """Nodes remembered, and links, beyond which no new ones are let in."""
 

@@ -83,18 +83,37 @@ def refuse(status: int, reason: str) -> bytes:
 
 
 class FrameReader:
-    """Takes bytes as they come, gives whole messages. Holds nothing between messages."""
+    """Takes bytes as they come, gives whole messages. Holds nothing between messages.
 
-    __slots__ = ("_rest",)
+    `held` is how many bytes of an unfinished message it keeps. However finely a message is cut, it is copied once.
+    """
+
+    __slots__ = ("_need", "_rest", "held")
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: bytearray | None = None
+        self._need = 2
+        """Bytes without which looking again is pointless."""
+        self.held = 0
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """The messages that are whole now: opcode and payload. Raises FrameError on what the protocol forbids."""
-        data = self._rest + data if self._rest else data
+        if self._rest is not None:
+            self._rest += data
+            if len(self._rest) < self._need:
+                self.held = len(self._rest)
+                return []
+            data = bytes(self._rest)
+        messages, at = self._parse(data)
+        self.held = len(data) - at
+        self._rest = bytearray(data[at:]) if self.held else None
+        return messages
+
+    def _parse(self, data: bytes) -> tuple[list[tuple[int, bytes]], int]:
+        """Messages, and where the rest begins; `_need` says how much of a rest to wait for."""
         messages = []
         at, length = 0, len(data)
+        self._need = 2
         while length - at >= 2:
             first, second = data[at], data[at + 1]
             size = second & 0x7F
@@ -102,17 +121,18 @@ class FrameReader:
             if size >= 126:
                 width = 2 if size == 126 else 8
                 if length - start < width:
+                    self._need = 2 + width
                     break
                 size = int.from_bytes(data[start : start + width], "big")
                 start += width
             self._check(first, second, size)
-            if length - start < 4 + size:
+            end = start + 4 + size
+            if length < end:
+                self._need = end - at
                 break
-            payload = data[start + 4 : start + 4 + size]
-            messages.append((first & 0x0F, _unmask(payload, data[start : start + 4])))
-            at = start + 4 + size
-        self._rest = data[at:]
-        return messages
+            messages.append((first & 0x0F, _unmask(data[start + 4 : end], data[start : start + 4])))
+            at = end
+        return messages, at
 
     @staticmethod
     def _check(first: int, second: int, size: int) -> None:

@@ -240,6 +240,28 @@ async def _read_or_raise(reader: asyncio.StreamReader) -> bytes:
     return data
 
 
+async def test_unfinished_messages_are_bounded_over_all_links_together(tmp_path: Path) -> None:
+    async with scene(tmp_path, NODES, LinkSettings(most_unfinished=1_000_000)) as fleet:
+        agents = await three(fleet)
+        for agent in agents:
+            # The head of a message of a megabyte, and less than half of it.
+            agent.dialled.transport.write(b"\x82\xff" + (1 << 20).to_bytes(8, "big") + bytes(400_000))
+        await until(lambda: fleet.counts.closed[Closed.FULL] == 1)
+        assert sum(agent.dialled.ended.done() for agent in agents) <= 1
+        assert fleet.hub.connected == 2
+
+
+async def test_a_message_that_never_ends_is_silence(tmp_path: Path) -> None:
+    async with scene(tmp_path, NODES, LinkSettings(ping_every=0.5, silent_after=3.0)) as fleet:
+        agent = await fleet.join("n1")
+        agent.answers_ping = False
+        agent.dialled.transport.write(b"\x82\xff" + (1 << 20).to_bytes(8, "big"))
+        while not agent.dialled.ended.done():
+            agent.dialled.transport.write(b"x")
+            await asyncio.wait([agent.dialled.ended], timeout=0.1)
+        assert fleet.counts.closed == {Closed.SILENT: 1}
+
+
 async def test_a_speaker_of_another_protocol(tmp_path: Path) -> None:
     async with scene(tmp_path, NODES) as fleet:
         link = await fleet.dial(fleet.token("n1"))

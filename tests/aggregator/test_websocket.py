@@ -63,6 +63,16 @@ def test_every_way_to_write_a_length(size: int) -> None:
     assert FrameReader().feed(masked(payload)) == [(BINARY, payload)]
 
 
+def test_a_message_in_single_bytes_is_put_together_without_copying_it_for_each() -> None:
+    message = masked(bytes(300_000))  # copied for each byte, this would be 45 GB
+    reader = FrameReader()
+    for number, byte in enumerate(message[:-1]):
+        assert reader.feed(bytes((byte,))) == []
+        assert reader.held == number + 1
+    assert reader.feed(message[-1:]) == [(BINARY, bytes(300_000))]
+    assert reader.held == 0
+
+
 class Captured:
     """A transport that keeps what a real client's writer writes."""
 
