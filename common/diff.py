@@ -19,6 +19,10 @@ A collector that failed may still have found some facts in another way (GPUs by 
 subtypes only keys that both sides have are compared, unless both sides failed alike. What cannot be compared is
 listed in `incomparable` and is never drift.
 
+**Parts.** A line of `collection:` for `subtype[part]` says that a part could not be read: the fact of that key, facts
+below it (`part.…`, `part/…`, or all that `part*` matches), or those of the thing with that index. What is missing of
+it is not removed.
+
 **Folded keys.** Where the two sides fold equal things differently (`x[0-7]` and `x[0-2,4-7]`), these are compared one
 by one, and equal changes are folded again: one GPU of eight that changed is one change.
 
@@ -218,7 +222,9 @@ class _Comparison:
         old, new = self._before.data.get(subject, {}).keys(), self._after.data.get(subject, {}).keys()
         if only_shared:
             return sorted(old & new)
-        keys = old | new
+        keys = {
+            key for key in old | new if not (self._before.unread(subject, key) or self._after.unread(subject, key))
+        }
         beginning = _NEVER_READ_BEFORE.get(subject)
         if beginning and both and self._before.has_collection != self._after.has_collection:
             older = new if self._before.has_collection else old

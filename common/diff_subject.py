@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import TypeAlias
 
+from common.folded_keys import split_key
 from common.model import CollectionEntry, MeasurementType, Scalar, Snapshot, State
 
 Subject: TypeAlias = tuple[MeasurementType, str]
@@ -36,10 +37,14 @@ class IndexedSnapshot:
         self.collectors: dict[str, CollectionEntry] = {}
         self.endings: dict[Subject, CollectionEntry] = {}
         self.owners: dict[Subject, str] = {}
+        self.unread_parts: dict[Subject, list[str]] = {}
         for entry in snapshot.collection:
             if entry.subtype:
                 self.endings[entry.type, entry.subtype] = entry
                 self.owners[entry.type, entry.subtype] = entry.collector
+                base, bracket, part = entry.subtype.removesuffix("]").partition("[")
+                if bracket and part:
+                    self.unread_parts.setdefault((entry.type, base), []).append(part)
             else:
                 self.collectors[entry.collector] = entry
                 self.owners.update(dict.fromkeys(((entry.type, name) for name in entry.subtypes), entry.collector))
@@ -67,6 +72,20 @@ class IndexedSnapshot:
         if self.version == other.version:
             return Reading.ABSENT, ""
         return Reading.UNKNOWN, f"not collected by version {self.version or 'unknown'}"
+
+    def unread(self, subject: Subject, key: str) -> bool:
+        """Whether a key that is not here belongs to a part of the subtype that could not be read."""
+        parts = self.unread_parts.get(subject)
+        if not parts or key in self.data.get(subject, {}):
+            return False
+        indexes = split_key(key)[1]
+        return any(
+            key == part
+            or key.startswith((f"{part}.", f"{part}/"))
+            or (part.endswith("*") and key.startswith(part[:-1]))
+            or (part.isdecimal() and len(part) < 9 and int(part) in indexes)
+            for part in parts
+        )
 
     def _collectors_of(self, subject: Subject, owner: str | None) -> list[CollectionEntry]:
         if owner is not None:

@@ -24,7 +24,7 @@ from agent.container_config import (
 )
 from agent.host import Host
 from common.canonical import file_digest
-from common.model import Absent, Collected, Failed, FailureCode, MeasurementType, Ok, Scalar
+from common.model import Absent, Collected, Failed, FailureCode, MeasurementType, Ok, Outcome, Scalar
 
 _CONTAINERD: Final = (
     # The kubelet's own containerd comes first: beside it, /etc/containerd may be that of Docker or of the system.
@@ -45,6 +45,8 @@ _NVIDIA: Final = {
 }
 _CDI: Final = ("/etc/cdi", "/var/run/cdi")
 _DOCKER_UNSAID: Final = frozenset({"log-opts", "proxies"})  # free-form, where credentials hide under any name
+_UNREAD: Final = ".unread"
+"""Ending of what stands for a file among many that could not be read, until it becomes an outcome of its own."""
 _MOST_FILES: Final = 64
 _LIMIT: Final = 1 << 20
 
@@ -65,13 +67,17 @@ class ContainerRuntimeCollector:
                 facts.update((f"{part}.{key}", value) for key, value in read(ctx.host).items())
             except _UnreadError as error:
                 troubles[part] = error.failed
-                facts[f"{part}.unread"] = error.failed.reason
         facts.update(_cdi_specs(ctx.host, facts))
-        if not facts:
+        if not facts and not troubles:
             return Collected.of({"container-runtime": Absent("no container runtime is configured on this node")})
-        if troubles and len(facts) == len(troubles):
+        if not facts:
             return Collected.of({"container-runtime": next(iter(troubles.values()))})
-        return Collected.of({"container-runtime": Ok(facts)})
+        # A part that could not be read has a line of its own, so that its missing facts do not count as removed.
+        parts: dict[str, Outcome] = {f"container-runtime[{part}]": failed for part, failed in troubles.items()}
+        for key in [key for key in facts if key.endswith(_UNREAD)]:
+            reason = str(facts.pop(key))
+            parts[f"container-runtime[{key.removesuffix(_UNREAD)}]"] = Failed(FailureCode.UNREADABLE, reason)
+        return Collected.of({"container-runtime": Ok(facts), **parts})
 
 
 class _UnreadError(Exception):

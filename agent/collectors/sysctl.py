@@ -13,7 +13,7 @@ from typing import Final
 from agent.collectors.base import Context, outcome_of
 from agent.collectors.interface_names import interface_pattern
 from agent.host import Host
-from common.model import Collected, MeasurementType, Ok, Scalar
+from common.model import Absent, Collected, Failed, FailureCode, MeasurementType, Ok, Outcome, Scalar
 from common.stability import Stability, default_rules
 
 ROOT: Final = "/proc/sys"
@@ -256,7 +256,15 @@ class SysctlCollector:
         if foreign:
             # Settings of our own container must not pass for the host's.
             context["left-out"] = f"settings of another {', '.join(foreign)} namespace than the host's"
-        return Collected.of({"sysctl": Ok(walk.data, context)})
+        # What could not be read has lines of its own, so that its missing facts do not count as removed.
+        parts: dict[str, Outcome] = {
+            f"sysctl[{ROOT}/{path}]": Failed(FailureCode.PERMISSION_DENIED, f"{ROOT}/{path} may not be read")
+            for path in sorted(walk.unreadable)
+        }
+        for name in foreign:
+            reason = f"a setting of another {name} namespace than the host's"
+            parts.update((f"sysctl[{ROOT}/{path}*]", Absent(reason)) for path in _OF_NAMESPACE[name])
+        return Collected.of({"sysctl": Ok(walk.data, context), **parts})
 
 
 def _unreadable(paths: list[str]) -> dict[str, str]:

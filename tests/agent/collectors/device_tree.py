@@ -45,10 +45,13 @@ class DeviceTree:
             self.link(f"{directory}/driver", f"/sys/bus/pci/drivers/{driver}")
         return directory
 
+    def outcomes(self, collector: Collector) -> dict[str, Outcome]:
+        """What a collector makes of the tree, parts that could not be read included."""
+        return collector.collect(Context(host=Host(str(self.root)), node="node-1", deadline=float("inf"))).subtypes
+
     def collect(self, collector: Collector) -> Outcome:
-        """What a collector of one subtype makes of the tree."""
-        context = Context(host=Host(str(self.root)), node="node-1", deadline=float("inf"))
-        [outcome] = collector.collect(context).subtypes.values()
+        """What a collector of one subtype makes of the tree; parts that could not be read are left out."""
+        [outcome] = [found for name, found in self.outcomes(collector).items() if not name.endswith("]")]
         return outcome
 
     def facts(self, collector: Collector) -> dict[str, Scalar]:

@@ -85,10 +85,9 @@ def test_registry_hosts(tmp_path: Path) -> None:
     tree.write("/etc/containerd/certs.d/broken.example/hosts.toml", "server = ")
     tree.write("/etc/containerd/certs.d/README", "not a registry")
     facts = {key: value for key, value in collect(tmp_path).items() if "registry-hosts" in key}
-    assert set(facts) == {
-        "containerd.registry-hosts.docker.io",
-        "containerd.registry-hosts.broken.example.unread",
-    }
+    assert set(facts) == {"containerd.registry-hosts.docker.io"}
+    unread = tree.outcomes(ContainerRuntimeCollector())["container-runtime[containerd.registry-hosts.broken.example]"]
+    assert isinstance(unread, Failed)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +169,8 @@ def test_cdi_specifications_where_the_runtimes_look(tmp_path: Path) -> None:
         "cdi./etc/cdi/nvidia.yaml.digest",
         "cdi./var/run/cdi/k8s.device-plugin.nvidia.com-gpu.json.digest",
     ]
-    assert facts.pop("cdi./opt/cdi/broken.json.unread")
+    unread = tree.outcomes(ContainerRuntimeCollector())["container-runtime[cdi./opt/cdi/broken.json]"]
+    assert isinstance(unread, Failed)
     assert facts == {
         "cdi./etc/cdi/nvidia.yaml.kind": "nvidia.com/gpu",
         "cdi./etc/cdi/nvidia.yaml.version": "0.5.0",
@@ -183,9 +183,13 @@ def test_a_broken_file_does_not_cost_the_others(tmp_path: Path) -> None:
     tree = DeviceTree(tmp_path)
     tree.write("/etc/containerd/config.toml", "version = ")
     tree.write("/etc/docker/daemon.json", "{}")
-    facts = collect(tmp_path)
-    assert str(facts["containerd.unread"]).startswith("/etc/containerd/config.toml is not TOML: ")
-    assert "docker.config-digest" in facts
+    outcomes = tree.outcomes(ContainerRuntimeCollector())
+    unread, read = outcomes["container-runtime[containerd]"], outcomes["container-runtime"]
+    assert isinstance(unread, Failed)
+    assert unread.code is FailureCode.MALFORMED
+    assert unread.reason.startswith("/etc/containerd/config.toml is not TOML: ")
+    assert isinstance(read, Ok)
+    assert set(read.data) >= {"docker.config-digest"}
 
 
 def test_nothing_but_broken_files_is_a_failure(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.agent.collectors.device_tree import DeviceTree
 
 def read(host: Host, include_volatile: bool = False) -> Ok:
     options = Options(include_volatile=include_volatile)
-    [outcome] = SysctlCollector().collect(Context(host, "node-1", float("inf"), options)).subtypes.values()
+    outcome = SysctlCollector().collect(Context(host, "node-1", float("inf"), options)).subtypes["sysctl"]
     assert isinstance(outcome, Ok), outcome
     return outcome
 
