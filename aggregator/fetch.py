@@ -96,7 +96,7 @@ class Fetcher(Generic[H, N]):
                 need.holders[holder] = None
                 need.waiting.add(waiter)
                 lacking.add(need.key)
-                self._requeue(need)
+                self._requeue(need, holder)
         self.give_up(waiter, lacking)
         if lacking:
             self._lacking[waiter] = lacking
@@ -242,11 +242,17 @@ class Fetcher(Generic[H, N]):
                     slow = slow or holder
         return slow
 
-    def _requeue(self, need: _Need[H, N]) -> None:
-        """Somebody new holds this: what of it is neither in flight nor queued can be asked for again."""
+    def _requeue(self, need: _Need[H, N], holder: H) -> None:
+        """A holder (again) says that it has this: what of it is neither in flight nor queued can be asked of it.
+
+        Unless it still owes the answer to an earlier question: then that is awaited.
+        """
+        owed = self._asked.get(holder, {})
         for piece in need.children or [need]:
             if piece.asked is None and piece.key in self._needs:
                 self._queue[piece.key] = None
+                if piece.key[2] not in owed:
+                    piece.tried.discard(holder)
 
     def _landed(self, need: _Need[H, N]) -> None:
         if need.asked is not None:

@@ -119,18 +119,15 @@ class Hub:
             node.outcome = report.outcome
         if node.outcome is None:
             raise FrameError(Closed.OUT_OF_TURN, "a report that does not say how collecting ended")
-        changed = bool(report.sections) or report.outcome is not None
-        if node.pending is not None:
-            node.pending.at = time.time()
-        elif changed or node.known is None:
-            node.pending = Pending(time.time(), link.version)
-        else:
+        if node.pending is None and node.known is not None and not report.sections and report.outcome is None:
             node.known.at = time.time()
             self._tell(report.run, node, Answer(stale=False, complete=True, failures=node.failures))
             return
+        if node.pending is None:
+            node.pending = Pending(time.time(), link.version)
+        node.pending.at = time.time()
         node.pending.runs[report.run] = None
-        if changed or node.known is None:
-            self._await_content(node, link)
+        self._await_content(node, link)
 
     def _await_content(self, node: Node, link: Link) -> None:
         if self.fetcher.await_content(node, link, node.digests()):

@@ -183,3 +183,32 @@ def test_after_content_was_dropped_it_is_fetched_again(scene: Scene) -> None:
     assert not scene.report(again)
     scene.exchange(again)
     assert scene.ready == ["gpu-1", "gpu-1"]
+
+
+def test_what_had_no_room_is_asked_for_again_by_the_next_report(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    store = BlobStore(tmp_path, memory=3000, disk=0)
+    scene.catalog = Catalog(store)
+    scene.fetcher = Fetcher(scene.catalog, scene.ready.append)
+    agent = Agent("gpu-1", PROFILES[0])
+    scene.report(agent)
+    scene.exchange(agent)
+    assert scene.ready == []
+    store._memory_limit = 1 << 20
+    scene.report(agent)
+    scene.exchange(agent)
+    assert scene.ready == ["gpu-1"]
+
+
+def test_a_slow_holder_is_not_asked_twice_for_what_it_owes(scene: Scene) -> None:
+    slow = Agent("gpu-1", PROFILES[0])
+    scene.report(slow)
+    scene.fetcher.ask(0.0)
+    owed, slow.wanted = slow.wanted, []
+    scene.fetcher.tick(PATIENCE + 1)
+    scene.report(slow)
+    scene.fetcher.ask(PATIENCE + 1)
+    assert slow.wanted == []
+    slow.wanted = owed
+    scene.exchange(slow)
+    assert scene.ready == ["gpu-1"]

@@ -7,7 +7,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import snapshot
+from tests.bench import fleet, snapshot
 from tests.bench.measure import Row
 
 TARGET = Path("build/bench.json")
@@ -27,8 +27,9 @@ def table(rows: list[Row]) -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Run the benchmarks.")
     parser.add_argument("--rounds", type=int, default=11, help="how often each command is run (median is taken)")
+    parser.add_argument("--fleet", type=int, nargs="*", default=[1000, 10_000], help="sizes of fleets to simulate")
     options = parser.parse_args()
-    rows = snapshot.rows(options.rounds)
+    rows = [*snapshot.rows(options.rounds), *fleet.rows(5, tuple(options.fleet))]
     TARGET.parent.mkdir(exist_ok=True)
     TARGET.write_bytes(msgspec.json.format(msgspec.json.encode(rows)) + b"\n")
     Console().print(table(rows))
