@@ -50,7 +50,7 @@ class Progress(Observer):
         self._debug = debug
 
     def phase(self, phase: Phase) -> None:
-        self.now, self.explanation = phase.value, ""
+        self.now = phase.value
         if self._debug:
             click.echo(f"{self.title}: {phase.value}", err=True)
 

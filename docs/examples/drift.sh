@@ -9,6 +9,7 @@ current=$(mktemp)
 trap 'rm -f "$current"' EXIT
 
 "$eidos" snapshot --deploy-agent --namespace "${NAMESPACE:-gpu-operator}" \
+    --node-selector "${NODE_SELECTOR:-nvidia.com/gpu.present=true}" \
     --image "${IMAGE:-ghcr.io/nvidia/eidos:latest}" --output "$current"
 
 if [ ! -e "$baseline" ]; then

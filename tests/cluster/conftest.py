@@ -5,10 +5,11 @@ import pytest
 from tests.cluster import fixture
 from tests.cluster.agentimage import agent_archive
 from tests.cluster.fixture import cluster, cluster_nodes
-from tests.cluster.jobmode import agent_image, jobs
+from tests.cluster.jobmode import agent_image, contexts, jobs, namespace
 from tests.cluster.requirements import ClusterUnavailableError
+from tests.cluster.slow import slow_image
 
-__all__ = ["agent_image", "cluster", "cluster_nodes", "jobs"]
+__all__ = ["agent_image", "cluster", "cluster_nodes", "contexts", "jobs", "namespace", "slow_image"]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

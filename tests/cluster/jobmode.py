@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import yaml
 
 from tests.cluster.agentimage import AGENT_IMAGE, agent_archive
 from tests.cluster.cluster import Cluster, KubectlError
@@ -34,6 +35,32 @@ def agent_image(cluster: Cluster) -> str:
 def jobs(cluster: Cluster, agent_image: str, tmp_path: Path) -> "Jobs":
     put_nvml(cluster)
     return Jobs(cluster, agent_image, tmp_path)
+
+
+@pytest.fixture
+def namespace(jobs: "Jobs") -> Iterator[str]:
+    """A namespace of the test's own; what it left outside of it goes too."""
+    with jobs.namespace("snapshots") as name:
+        yield name
+    jobs.forget()
+
+
+@pytest.fixture
+def contexts(jobs: "Jobs") -> Path:
+    """A kubeconfig with three contexts of the one cluster."""
+    document = yaml.safe_load(jobs.cluster.kubeconfig.read_text())
+    (context,) = document["contexts"]
+    document["contexts"] = [{**context, "name": name} for name in ("prod-us-east", "prod-eu-west", "staging")]
+    document["current-context"] = "staging"
+    path = jobs.folder / "three.kubeconfig"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def good(done: subprocess.CompletedProcess[str]) -> str:
+    """What a command that must have succeeded printed."""
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 class Jobs:

@@ -140,7 +140,9 @@ def test_privileged_with_the_drivers_directory(documented: Jobs) -> None:
             **{"hostPID": True, "hostNetwork": True, "hostIPC": True},
             nodeSelector={"nvidia.com/gpu.present": "true"},
             tolerations=[GPU_TOLERATION],
-            volumes=[{"name": name, "hostPath": {"path": path, "type": "Directory"}} for name, path in volumes.items()],
+            volumes=[
+                {"name": name, "hostPath": {"path": path, "type": "Directory"}} for name, path in volumes.items()
+            ],
         )
     )
     assert _node(documented) == "gpu-1"

@@ -8,20 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.jobmode import CHECKOUT, GPU_NODE, Jobs
-from tests.cluster.slow import slow_image
 
 pytestmark = pytest.mark.cluster
-
-__all__ = ["slow_image"]
 
 
 def _fails(
     jobs: Jobs, namespace: str, *arguments: str, kubeconfig: Path | None = None, image: str | None = None
 ) -> tuple[int, str]:
     """Exit status and what was said; the run gave up long before its time, and left no Job behind."""
-    done = jobs.eidos(
-        *("--namespace", namespace, "--timeout", "90s"), *arguments, kubeconfig=kubeconfig, image=image
-    )
+    done = jobs.eidos(*("--namespace", namespace, "--timeout", "90s"), *arguments, kubeconfig=kubeconfig, image=image)
     assert done.returncode != 0, done.stdout
     assert done.stdout == ""
     assert "out of time" not in done.stderr
@@ -29,13 +24,6 @@ def _fails(
     assert jobs.kubectl("get", "jobs", "-n", namespace, "-o", "name") == ""
     assert jobs.names("configmaps", namespace) == {"kube-root-ca.crt"}
     return done.returncode, done.stderr
-
-
-@pytest.fixture
-def namespace(jobs: Jobs) -> Iterator[str]:
-    with jobs.namespace("failing") as name:
-        yield name
-    jobs.forget()
 
 
 def test_no_node_matches(jobs: Jobs, namespace: str) -> None:
@@ -129,7 +117,9 @@ def test_a_namespace_that_is_going(jobs: Jobs) -> None:
     try:
         done = jobs.eidos("--namespace", name)
     finally:
-        jobs.kubectl("patch", "configmap", "held", "-n", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+        jobs.kubectl(
+            "patch", "configmap", "held", "-n", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}'
+        )
     assert done.returncode == 4
     assert f"namespace {name} is being deleted" in done.stderr
 
@@ -147,15 +137,17 @@ def test_a_container_that_fails_shows_its_last_words(jobs: Jobs, namespace: str,
 def _gpus(jobs: Jobs, node: str, count: int) -> Iterator[None]:
     """What a device plugin makes of a node."""
 
-    def say(patch: list[dict[str, str]]) -> None:
-        jobs.kubectl("patch", "node", node, "--subresource=status", "--type=json", "-p", json.dumps(patch))
+    def say(operation: dict[str, str]) -> None:
+        # kubelet would take the capacity over as allocatable at its next report, in up to ten seconds.
+        places = [f"/status/{which}/nvidia.com~1gpu" for which in ("capacity", "allocatable")]
+        patch = json.dumps([{**operation, "path": place} for place in places])
+        jobs.kubectl("patch", "node", node, "--subresource=status", "--type=json", "-p", patch)
 
-    path = "/status/capacity/nvidia.com~1gpu"
-    say([{"op": "add", "path": path, "value": str(count)}])
+    say({"op": "add", "value": str(count)})
     try:
         yield
     finally:
-        say([{"op": "remove", "path": path}])
+        say({"op": "remove"})
 
 
 def test_no_node_offers_a_gpu(jobs: Jobs, namespace: str) -> None:
@@ -200,5 +192,10 @@ def test_out_of_time_says_what_was_waited_for(jobs: Jobs, namespace: str, slow_i
 def test_the_table_of_failures_is_documented() -> None:
     """docs/job-mode.md explains the sentences that are tested here."""
     text = (CHECKOUT / "docs/job-mode.md").read_text()
-    for sentence in ("the pod cannot be scheduled", "cannot be pulled on node", "you may not", "the pod cannot be created"):
-        assert sentence in text
+    sentences = (
+        "the pod cannot be scheduled",
+        "cannot be pulled on node",
+        "you may not",
+        "the pod cannot be created",
+    )
+    assert [sentence for sentence in sentences if sentence not in text] == []
