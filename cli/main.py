@@ -3,6 +3,7 @@
 Commands are imported when they are called, so that `eidos --help` costs click and nothing else.
 """
 
+import errno
 import os
 import sys
 from typing import Any, Final, NoReturn
@@ -23,6 +24,7 @@ _COMMANDS: Final = {
     "version": ("cli.version", "Print the version."),
 }
 
+_UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 _INTERNAL_ERROR: Final = 70  # EX_SOFTWARE of sysexits.h
 
 EXAMPLES: Final = """\
@@ -72,15 +74,27 @@ def run(arguments: list[str] | None = None) -> int:
         _say(str(error))
         return error.exit_status
     except BrokenPipeError:
-        # The reader has gone, as in `eidos snapshot | head`; Python must not complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader has gone, as in `eidos snapshot | head`.
+        _abandon_stdout()
         return 141
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is None and error.errno in _UNWRITABLE:
+            # Whatever is read or written otherwise has errors of its own: this is help on its way out.
+            _abandon_stdout()
+            _say(f"standard output cannot be written: {error.strerror}")
+            return 2
         if os.environ.get("EIDOS_DEBUG"):
             raise
         _say(f"internal error: {type(error).__name__}: {error}. Set EIDOS_DEBUG=1 for details, and please report it")
         return _INTERNAL_ERROR
 
 
+def _abandon_stdout() -> None:
+    """Python must not try to write the rest, and complain, at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _say(message: str) -> None:
-    click.echo(f"{click.style('Error', fg='red', bold=True)}: {message.rstrip('.')}.", err=True)
+    from cli.text import colour_wanted, style
+
+    click.echo(f"{style('Error', colour_wanted(sys.stderr), fg='red', bold=True)}: {message.rstrip('.')}.", err=True)

@@ -73,6 +73,8 @@ def command(ctx: click.Context, /, **flags: Any) -> None:
     # Refused before anything is collected: a wrong reference or template must not cost the wait.
     if flags["template"] is not None and flags["output_format"] is not None:
         raise click.UsageError("--template and --format exclude each other.")
+    if flags["collectors"] and not split_commas(flags["collectors"]):
+        raise click.UsageError("--collectors names no collector.")
     if flags["deploy_agent"]:
         ctx.exit(_in_cluster(flags))
     _refuse_job_flags(ctx)

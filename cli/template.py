@@ -1,5 +1,6 @@
 """`--template`: a snapshot rendered with a Jinja template, in Jinja's sandbox."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -9,6 +10,8 @@ from common.model import Snapshot
 
 _LIMIT: Final = 1 << 20
 _OUTPUT_LIMIT: Final = 64 << 20
+_SECONDS: Final = 10.0
+"""How long rendering may take: two nested loops can take for ever, and yield nothing in between."""
 
 
 def load_template(path: Path) -> Callable[[Snapshot], bytes]:
@@ -29,17 +32,27 @@ def load_template(path: Path) -> Callable[[Snapshot], bytes]:
     def render(document: Snapshot) -> bytes:
         chunks: list[bytes] = []
         size = 0
+        signal.signal(signal.SIGALRM, _too_slow)
+        signal.setitimer(signal.ITIMER_REAL, _SECONDS)
         try:
             for chunk in template.generate(_view(document)):
                 chunks.append(chunk.encode("utf-8", "replace"))
                 size += len(chunks[-1])
                 if size > _OUTPUT_LIMIT:
                     raise InputError(Code.INPUT_TOO_LARGE, f"the template {path} renders to more than 64 MiB")
-        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
+        except (TemplateError, ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
             raise _broken(path, error) from error
+        except (RecursionError, TimeoutError) as error:
+            raise _broken(path, error) from error
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         return b"".join(chunks)
 
     return render
+
+
+def _too_slow(number: int, frame: object) -> None:
+    raise TimeoutError(f"it is not done after {_SECONDS:g} s")
 
 
 def _view(document: Snapshot) -> dict[str, Any]:
@@ -76,4 +89,6 @@ def _broken(path: Path, error: Exception) -> InputError:
                 line = trace.tb_lineno
             trace = trace.tb_next
     where = f"{path}, line {line}" if line else str(path)
-    return InputError(Code.INPUT_MALFORMED, f"the template {where} does not work: {error}")
+    return InputError(
+        Code.INPUT_MALFORMED, f"the template {where} does not work: {str(error) or type(error).__name__}"
+    )

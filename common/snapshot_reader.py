@@ -60,12 +60,12 @@ class _Reader:
             hint = (
                 "Its snapshot, if it has one, is the text under data, snapshot.yaml." if kind == "ConfigMap" else ""
             )
-            raise InputError(Code.INPUT_WRONG_KIND, f"{self._source} is of kind {_text(kind)}, not {_KIND}", hint)
+            raise InputError(Code.INPUT_WRONG_KIND, f"{self._source} is of kind {_short(kind)}, not {_KIND}", hint)
         if version not in READABLE_API_VERSIONS:
-            stated = f"has apiVersion {_text(version)}" if version is not None else "has no apiVersion"
+            stated = f"has apiVersion {_short(version)}" if version is not None else "has no apiVersion"
             raise InputError(
                 Code.INPUT_WRONG_KIND,
-                f"{self._source} is a {_KIND} but {stated}, which is not read",
+                f"{self._source} is a {_KIND}, but it {stated}",
                 f"What is read: {', '.join(READABLE_API_VERSIONS)}.",
             )
 
@@ -155,7 +155,7 @@ class _Reader:
         try:
             return kind(name)
         except ValueError:
-            self._fail(f"{place} has the {key} {name!r}, which is none of {', '.join(kind)}", entry)
+            self._fail(f"{place} has the {key} {_short(name)!r}, which is none of {', '.join(kind)}", entry)
 
     def _fail(self, problem: str, *places: object) -> NoReturn:
         """Raise, with the line of the innermost place that has one."""
@@ -170,6 +170,12 @@ def _text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else str(value) if isinstance(value, int | float) else _what(value)
+
+
+def _short(value: object) -> str:
+    """A value as quoted in a message: one of 60 MB must not make a sentence of 60 MB."""
+    text = _text(value)
+    return text if len(text) <= 80 else text[:79] + "…"
 
 
 def _what(value: object) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from agent.cluster import ClusterAccess, Reader
 from agent.collectors.base import Context
 from common.model import Collected, MeasurementType, Ok, Outcome, Scalar
+from common.stability import Stability, default_rules
 
 if TYPE_CHECKING:
     from common.kube.client import Kube
@@ -54,11 +55,17 @@ class Topology:
             self.taints[TaintId(taint.key, taint.effect, taint.value)].append(name)
 
     def outcomes(self, most: int) -> dict[str, Outcome]:
-        """The three subtypes; lists of nodes are cut to `most` names unless that is 0."""
+        """The three subtypes; lists of nodes are cut to `most` names unless that is 0.
+
+        What the cluster sets and removes by itself does not count, or the counts would drift with it.
+        """
+        classify = default_rules().classify
+        taints = [t for t in self.taints if classify("NodeTopology", "taint", t.key) is not Stability.VOLATILE]
+        labels = [n for n in self.labels if classify("NodeTopology", "label", n.key) is not Stability.VOLATILE]
         summary: dict[str, Scalar] = {
             "node-count": self.nodes,
-            "taint-count": len(self.taints),
-            "label-count": len(self.labels),
+            "taint-count": len(taints),
+            "label-count": len(labels),
         }
         return {
             "summary": Ok(summary),

@@ -100,6 +100,16 @@ def test_what_is_no_snapshot_is_one_sentence_and_status_2(
     assert captured.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("text", ["kind: {}\n", "kind: Snapshot\napiVersion: {}\n"])
+def test_a_huge_value_does_not_make_a_huge_sentence(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(text.format("a" * (1 << 20)))
+    assert run(["diff", files[0], str(bad)]) == 2
+    assert len(capsys.readouterr().err) < 1000
+
+
 def test_inputs_that_cannot_be_read(
     files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -46,6 +46,7 @@ def test_help_has_examples(name: str, capsys: pytest.CaptureFixture[str]) -> Non
         (["snapshot", "--format", "xml"], "'xml' is not one of"),
         (["snapshot", "--timeout", "soon"], "soon"),
         (["snapshot", "--timeout", "-1s"], "-1s"),
+        (["snapshot", "--collectors", ","], "names no collector"),
         (["snapshot", "--collectors", "gpus"], "there is no collector 'gpus'"),
         (["snapshot", "--max-nodes-per-entry", "-1"], "-1"),
         (["snapshot", "--host-root", "/nonexistent"], "not a directory"),
@@ -147,3 +148,27 @@ def test_interrupt_ends_at_once_with_130(tmp_path: Path) -> None:
         _, error = child.communicate(timeout=30)
     assert child.returncode == 130
     assert b"interrupted" in error
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["version"], ["completion", "bash"], ["snapshot"]])
+def test_a_full_disk_behind_standard_output_is_said(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [EIDOS, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 2
+    assert "o space left" in done.stderr
+    assert "internal error" not in done.stderr
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_errors_are_coloured_on_a_terminal_only_and_not_with_no_color(no_color: str) -> None:
+    ours, theirs = os.openpty()
+    environment = {**os.environ, "NO_COLOR": no_color, "TERM": "xterm"}
+    child = subprocess.Popen([EIDOS, "diff", "/nope", "/nope"], stdin=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    child.wait(timeout=60)
+    text = os.read(ours, 65536)
+    os.close(ours)
+    assert b"does not exist" in text
+    assert (b"\x1b[" in text) is (no_color == "")

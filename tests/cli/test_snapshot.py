@@ -105,6 +105,17 @@ def test_a_template_that_does_not_work_writes_nothing(
     assert not target.exists()
 
 
+def test_a_template_without_end_is_stopped(
+    host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.template._SECONDS", 0.3)
+    template = tmp_path / "t.j2"
+    loop = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    template.write_text(loop)
+    assert run(["snapshot", "--host-root", host, "--collectors", "release", "--template", str(template)]) == 2
+    assert "is not done after 0.3 s" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("content", [None, b"\xff\xfe", b"x" * (1 << 20) + b"x"])
 def test_a_template_that_cannot_be_read(
     host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None

@@ -144,9 +144,9 @@ GOOD = HEAD.format("aicr.nvidia.com/v1alpha1") + "metadata: {}\n"
         ("a: 1", "x has no `kind`, so it is not a Snapshot"),
         ("kind: Recipe", "x is of kind Recipe, not Snapshot"),
         ("kind: [a]", "x is of kind a list, not Snapshot"),
-        ("kind: Snapshot", "x is a Snapshot but has no apiVersion, which is not read"),
-        ("kind: Snapshot\napiVersion: v9", "x is a Snapshot but has apiVersion v9, which is not read"),
-        ("kind: Snapshot\napiVersion: {}", "x is a Snapshot but has apiVersion a mapping, which is not read"),
+        ("kind: Snapshot", "x is a Snapshot, but it has no apiVersion"),
+        ("kind: Snapshot\napiVersion: v9", "x is a Snapshot, but it has apiVersion v9"),
+        ("kind: Snapshot\napiVersion: {}", "x is a Snapshot, but it has apiVersion a mapping"),
     ],
 )
 def test_another_kind_of_document(text: str, sentence: str) -> None:
