@@ -109,6 +109,19 @@ async def test_a_late_report_still_updates_what_is_known(tmp_path: Path) -> None
         assert fleet.counts.late_reports == 1
 
 
+async def test_slow_but_in_time(tmp_path: Path) -> None:
+    async with scene(tmp_path, NODES) as fleet:
+        agents = await three(fleet)
+        agents[1].answers_collect = False
+        running = asyncio.create_task(fleet.run(seconds=20.0))
+        await agents[1].collected.wait()
+        await until(lambda: all(agent.wants for agent in (agents[0], agents[2])) or fleet.hub.fetcher.in_flight == 0)
+        assert not running.done(), "the run waits for it"
+        agents[1].report_now()
+        _, run = await running
+        assert fleet.states(run) == {"n1": "ok", "n2": "ok", "n3": "ok"}
+
+
 async def test_stale(tmp_path: Path) -> None:
     async with scene(tmp_path, NODES) as fleet:
         agents = await three(fleet)
@@ -230,6 +243,11 @@ async def test_nothing_is_said_in_time(tmp_path: Path) -> None:
         with pytest.raises(ConnectionError):
             await asyncio.wait_for(_read_or_raise(reader), 10)
         assert fleet.counts.refused[Closed.SILENT] == 1
+        writer.close()
+        # Nor does the TLS handshake.
+        reader, writer = await asyncio.open_connection("127.0.0.1", fleet.link_port)
+        writer.write(b"\x16\x03\x01")
+        assert await asyncio.wait_for(reader.read(), 10) == b""
         writer.close()
 
 

@@ -17,7 +17,7 @@ from tests.conftest import cannot_run_here
 from tests.fleet.processes import Agent, Aggregator, Client
 
 NODES = ["n1", "n2", "n3"]
-IDLE_RSS = 45 << 20
+IDLE_RSS = 45_000_000
 
 
 class Local:
