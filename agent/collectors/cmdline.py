@@ -7,14 +7,17 @@ import re
 from typing import Final
 
 from agent.collectors.base import Context, outcome_of
+from agent.redaction import REDACTED, names_a_secret, redact_text, redact_variable
 from common.model import Collected, MeasurementType, Ok, Scalar
 
 _PATH: Final = "/proc/cmdline"
 _LEFT_OUT: Final = frozenset({"root"})  # by the documented format: a disk's id in most cases
 
 # Passwords for network disks and tokens for installers do stand here; a snapshot is shown to more people.
-_SECRET: Final = re.compile(r"(?i)(?:^|[._-])(?:password|passwd|secret|token)$")
-HIDDEN: Final = "(hidden)"
+_VARIABLES: Final = frozenset({"systemd.setenv"})  # NAME=value
+_CREDENTIALS: Final = frozenset({"systemd.set_credential", "systemd.set_credential_binary"})  # name:value
+_NETWORK_DISKS: Final = frozenset({"netroot", "rd.netroot"})
+_USER_OF_DISK: Final = re.compile(r"(\w+:)(?!//)[^@]+@")  # iscsi:user:password@host, dracut.cmdline(7)
 
 # As the kernel's lib/cmdline.c splits: space ends a parameter except between double quotes, quotes may stand
 # anywhere in it and need not be closed.
@@ -32,8 +35,21 @@ def parse_cmdline(text: str) -> dict[str, Scalar]:
     for token in _TOKEN.findall(text.removesuffix("\n")):
         name, value = _split(token)
         if name and name not in _LEFT_OUT:
-            values.setdefault(name, []).append(HIDDEN if value and _SECRET.search(name) else value)
+            values.setdefault(redact_text(name), []).append(_without_secrets(name, value))
     return {name: ",".join(given) if any(given) else "" for name, given in values.items()}
+
+
+def _without_secrets(name: str, value: str) -> str:
+    if name in _CREDENTIALS:
+        credential, colon, _ = value.partition(":")
+        return f"{credential}:{REDACTED}" if colon else value
+    if names_a_secret(name, value):
+        return REDACTED
+    if name in _VARIABLES:
+        return redact_variable(value)
+    if name in _NETWORK_DISKS:
+        value = _USER_OF_DISK.sub(rf"\g<1>{REDACTED}@", value, count=1)
+    return redact_text(value)
 
 
 def _split(token: str) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """K8s: server version, this node, images of all pods, ClusterPolicies. Source: the Kubernetes API."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -8,6 +9,7 @@ import msgspec
 
 from agent.cluster import ClusterAccess, Reader, failure
 from agent.collectors.base import Context
+from agent.redaction import REDACTED, names_a_secret, redact_arguments, redact_text
 from common.errors import Code, EidosError
 from common.model import Absent, Collected, MeasurementType, Ok, Outcome, Scalar
 
@@ -19,6 +21,12 @@ _PROVIDERS: Final = {"aws": "eks", "gce": "gke", "azure": "aks", "oci": "oke"}
 """What the prefix of a provider id says about the managed service; any other prefix stands for itself."""
 _POLICY_KIND: Final = "ClusterPolicy"
 _GPU_OPERATOR_GROUP: Final = "nvidia.com"
+
+# Names of other objects, keys of labels and public keys, all of which policies are about.
+_NO_SECRET: Final = re.compile(
+    r"keys?$|secrets$|public_?keys?$|.*(?:pullSecrets?|Names?|Namespaces?|Refs?|References?|Selectors?|Seconds|Path|File)$",
+    re.IGNORECASE,
+)
 
 
 class KubernetesCollector:
@@ -169,7 +177,7 @@ def parse_policies(policies: Iterable[Policy]) -> dict[str, Scalar]:
     """
     found: defaultdict[str, list[tuple[Policy, str]]] = defaultdict(list)
     for policy in policies:
-        for key, value in _distinct(flatten(policy.spec)):
+        for key, value in _distinct(flatten(without_secrets(policy.spec))):
             found[key].append((policy, value))
     data: dict[str, Scalar] = {}
     for key, values in found.items():
@@ -182,6 +190,40 @@ def parse_policies(policies: Iterable[Policy]) -> dict[str, Scalar]:
         for policy, value in values:
             data[f"{policy.group}/{policy.name}/{key}"] = value
     return data
+
+
+def without_secrets(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The object with secrets replaced in whatever depth they stand: by key, in name and value pairs, in Secrets."""
+    is_secret = spec.get("kind") == "Secret"
+    shown: dict[str, Any] = {}
+    for key, value in spec.items():
+        if key == "stringData" or (is_secret and key == "data"):
+            shown[key] = _all_redacted(value)
+        elif key == "value" and isinstance(name := spec.get("name"), str):
+            shown[key] = _without_secrets(name, value)
+        else:
+            shown[key] = _without_secrets("" if _NO_SECRET.match(key) else key.rpartition("/")[2], value)
+    return shown
+
+
+def _without_secrets(name: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return without_secrets(value)
+    if isinstance(value, list):
+        if not names_a_secret(name, "?") and all(isinstance(item, str) for item in value):
+            return redact_arguments(value)
+        return [_without_secrets(name, item) for item in value]
+    if value is None or isinstance(value, bool):
+        return value
+    if names_a_secret(name, str(value)):
+        return REDACTED
+    return redact_text(value) if isinstance(value, str) else value
+
+
+def _all_redacted(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _all_redacted(item) for key, item in value.items()}
+    return REDACTED
 
 
 def flatten(spec: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -17,6 +17,12 @@ from agent.redaction import REDACTED, redact_arguments, redact_text, redact_vari
         ("DB_PASSWORD=a=b", f"DB_PASSWORD={REDACTED}"),
         ("HTTPS_PROXY=http://me:pw@proxy:3128/", f"HTTPS_PROXY=http://{REDACTED}@proxy:3128/"),
         ("ARGS=--token=abc --v=2", f"ARGS=--token={REDACTED} --v=2"),
+        ("https_proxy=me:pw@proxy:3128", f"https_proxy={REDACTED}@proxy:3128"),
+        ("HTTP_PROXY=proxy:3128", "HTTP_PROXY=proxy:3128"),
+        ("BEARER=abc", f"BEARER={REDACTED}"),
+        ("COOKIE=abc", f"COOKIE={REDACTED}"),
+        ('DOCKER_AUTH_CONFIG={"auths":{"r":{"auth":"abc"}}}', f"DOCKER_AUTH_CONFIG={REDACTED}"),
+        ("DOCKER_AUTH_CONFIG=/etc/auth.json", "DOCKER_AUTH_CONFIG=/etc/auth.json"),
         ("PWD=/root", "PWD=/root"),
         ("TOKEN_FILE=/etc/token", "TOKEN_FILE=/etc/token"),
         ("KEYBOARD=us", "KEYBOARD=us"),
@@ -39,10 +45,34 @@ def test_a_variable_keeps_its_value_unless_its_name_says_that_it_is_secret(given
         (["get", "https://me:pw@example/x"], ["get", f"https://{REDACTED}@example/x"]),
         (["run", "--token", "--verbose"], ["run", "--token", "--verbose"]),
         (["token", "abc"], ["token", "abc"]),
+        (["sh", "-c", "x --token s3cret -v"], ["sh", "-c", f"x --token {REDACTED} -v"]),
+        (["curl", "--user", "u:p"], ["curl", "--user", REDACTED]),
+        (["curl", "--user=u:p"], ["curl", f"--user={REDACTED}"]),
+        (["docker", "run", "--user", "1000:1000"], ["docker", "run", "--user", "1000:1000"]),
+        (["curl", "-H", "Authorization: Bearer x"], ["curl", "-H", f"Authorization: {REDACTED}"]),
     ],
 )
 def test_a_command_loses_only_its_secrets(arguments: list[str], expected: list[str]) -> None:
     assert redact_arguments(arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("given_text", "expected"),
+    [
+        ("curl -H 'Authorization: Bearer x' h", f"curl -H 'Authorization: {REDACTED}' h"),
+        ('curl -H "X-Api-Key: x" h', f'curl -H "X-Api-Key: {REDACTED}" h'),
+        ("curl --user u:p h", f"curl --user {REDACTED} h"),
+        ("https://h/x?a=b&sig=abc", f"https://h/x?a=b&sig={REDACTED}"),
+        ("ARGS=--token=abc", f"ARGS=--token={REDACTED}"),
+        ("HTTPS_PROXY=u:p@h:1 run", f"HTTPS_PROXY={REDACTED}@h:1 run"),
+        ('DOCKER_AUTH_CONFIG={"auths": {}} run', f"DOCKER_AUTH_CONFIG={REDACTED} run"),
+        ("run --name x --port 80", "run --name x --port 80"),
+        ("nvcr.io/nvidia/driver@sha256:12", "nvcr.io/nvidia/driver@sha256:12"),
+    ],
+)
+def test_a_text_loses_only_its_secrets(given_text: str, expected: str) -> None:
+    assert redact_text(given_text) == expected
+    assert redact_text(expected) == expected
 
 
 def test_a_kubelets_flags_about_tokens_and_keys_are_configuration() -> None:
@@ -81,5 +111,5 @@ def test_any_text_is_taken_and_redacting_twice_changes_nothing(text: str) -> Non
 
 
 def test_a_long_text_costs_no_more_than_its_length() -> None:
-    for piece in ("a", "a=", 'x="', "://", "a.", "-", "token"):
+    for piece in ("a", "a=", 'x="', "://", "a.", "-", "token", "token=", "--token ", "x-", "u:@"):
         redact_text("=" + piece * (200_000 // len(piece)))

@@ -30,13 +30,61 @@ from tests.agent.collectors.device_tree import DeviceTree
         ('inner=a"b c"d', {"inner": 'a"b c"d'}),
         ("=odd =odd=1", {"=odd": ",1"}),
         ("resume=UUID=2 a=b=c", {"resume": "UUID=2", "a": "b=c"}),
-        ("rd.iscsi.password=s3cret password", {"rd.iscsi.password": "(hidden)", "password": ""}),
-        ("join_token=abc x.tokens=1", {"join_token": "(hidden)", "x.tokens": "1"}),
+        ("rd.iscsi.password=s3cret password", {"rd.iscsi.password": "<redacted>", "password": ""}),
+        ("join_token=abc x.tokens=1", {"join_token": "<redacted>", "x.tokens": "<redacted>"}),
         ("  tabs\tand   spaces  ", {"tabs": "", "and": "", "spaces": ""}),
     ],
 )  # fmt: skip
 def test_parse_cmdline(text: str, data: dict[str, str]) -> None:
     assert parse_cmdline(text) == data
+
+
+@pytest.mark.parametrize(
+    ("token", "shown"),
+    [
+        ("siderolink.api=https://o.example:443?jointoken=SECRET", "https://o.example:443?jointoken=<redacted>"),
+        ("siderolink.api=https://o.example?a=b&jointoken=SECRET", "https://o.example?a=b&jointoken=<redacted>"),
+        ("talos.config=https://u:p@h/?token=abc", "https://<redacted>@h/?token=<redacted>"),
+        ("ignition.config.url=https://u:pw@h/x", "https://<redacted>@h/x"),
+        ("inst.ks=http://u:p@h", "http://<redacted>@h"),
+        ("netroot=iscsi:user:pass@h", "iscsi:<redacted>@h"),
+        ("ds=nocloud;s=http://u:p@h/", "nocloud;s=http://<redacted>@h/"),
+        ("systemd.setenv=TOKEN=abc", "TOKEN=<redacted>"),
+        ("systemd.set_credential=foo:bar", "foo:<redacted>"),
+        ("systemd.set_credential_binary=foo:YmFy", "foo:<redacted>"),
+        ("apikey=x", "<redacted>"),
+        ("api_key=x", "<redacted>"),
+        ("auth_key=x", "<redacted>"),
+        ("psk=x", "<redacted>"),
+        ("luks.key=x", "<redacted>"),
+    ],
+)
+def test_secrets_are_redacted(token: str, shown: str) -> None:
+    assert parse_cmdline(token) == {token.partition("=")[0]: shown}
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "roothash=0123abcd",
+        "dm-mod.verity=0123abcd",
+        "keyboard=us",
+        "vconsole.keymap=de",
+        "rd.lvm.lv=vg/root",
+        "console=ttyS0,115200n8",
+        "hugepagesz=1G",
+        "pcie_aspm=off",
+        "rd.luks.uuid=luks-1-2",
+        "iommu.passthrough=1",
+        "module.sig_enforce=1",
+        "netroot=iscsi:@10.0.0.1::::iqn.2020-01.com.example",
+        "systemd.setenv=MODE=fast",
+        "sysctl.net.ipv4.tcp_syncookies=1",
+    ],
+)
+def test_ordinary_parameters_are_kept(token: str) -> None:
+    name, _, value = token.partition("=")
+    assert parse_cmdline(token) == {name: value}
 
 
 def as_the_kernel_splits(text: str) -> list[tuple[str, str]]:

@@ -169,6 +169,32 @@ def test_flattening() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("spec", "shown"),
+    [
+        ({"env": [{"name": "API_TOKEN", "value": "abc"}]}, {"env": '[{"name":"API_TOKEN","value":"<redacted>"}]'}),
+        ({"env": [{"name": "MODE", "value": "fast"}]}, {"env": '[{"name":"MODE","value":"fast"}]'}),
+        (
+            {"a": {"clientSecret": "abc", "password": 12}},
+            {"a.clientSecret": "<redacted>", "a.password": "<redacted>"},
+        ),
+        ({"tokens": ["a", "b"]}, {"tokens": '["<redacted>","<redacted>"]'}),
+        ({"o": {"kind": "Secret", "data": {"x": "abc"}}}, {"o.kind": "Secret", "o.data.x": "<redacted>"}),
+        ({"stringData": {"x": "abc"}}, {"stringData.x": "<redacted>"}),
+        ({"o": {"kind": "ConfigMap", "data": {"x": "abc"}}}, {"o.kind": "ConfigMap", "o.data.x": "abc"}),
+        ({"repo": "https://u:p@h/x"}, {"repo": "https://<redacted>@h/x"}),
+        ({"args": ["--token", "abc"]}, {"args": '["--token","<redacted>"]'}),
+        ({"imagePullSecrets": ["ngc"], "secretName": "s"}, {"imagePullSecrets": '["ngc"]', "secretName": "s"}),
+        (
+            {"secretKeyRef": {"name": "s", "key": "token"}, "useToken": True},
+            {"secretKeyRef.name": "s", "secretKeyRef.key": "token", "useToken": "true"},
+        ),
+    ],
+)
+def test_policies_lose_only_their_secrets(spec: dict[str, Any], shown: dict[str, str]) -> None:
+    assert parse_policies([Policy("nvidia.com", "p", spec)]) == shown
+
+
 def test_policies_that_do_not_agree_are_kept_apart() -> None:
     policies = [
         Policy("nvidia.com", "cluster-policy", {"driver": {"version": "570"}, "validation": "a", "same": 1}),
