@@ -310,15 +310,18 @@ def test_order_of_what_cannot_be_compared() -> None:
     ],
 )
 def test_what_is_missing_of_an_unread_part_is_not_removed(part: str, key: str) -> None:
-    before = ({"OS.a": {key: "1", "other": "1", "gone": "1"}}, [ran("a", "OS", "a")])
-    after = ({"OS.a": {"other": "1"}}, [ran("a", "OS", "a"), failed("a", "OS", "no", f"a[{part}]")])
+    before: tuple[Facts, Lines] = ({"OS.a": {key: "1", "other": "1", "gone": "1"}}, [ran("a", "OS", "a")])
+    after: tuple[Facts, Lines] = (
+        {"OS.a": {"other": "1"}},
+        [ran("a", "OS", "a"), failed("a", "OS", "no", f"a[{part}]")],
+    )
     for result, kind in zip(both_ways(before, after), ("removed", "added"), strict=True):
         assert changes(result) == [f"{kind} OS.a.gone"]
         assert [line[0] for line in incomparable(result)] == [f"OS.a[{part}]"]
 
 
 def test_an_unread_part_covers_nothing_else() -> None:
-    before = ({"OS.a": {"containerd-shim": "1", "vbios[13]": "1"}}, [ran("a", "OS", "a")])
+    before: tuple[Facts, Lines] = ({"OS.a": {"containerd-shim": "1", "vbios[13]": "1"}}, [ran("a", "OS", "a")])
     lines = [ran("a", "OS", "a"), failed("a", "OS", "no", "a[containerd]"), failed("a", "OS", "no", "a[3]")]
     assert changes(compare(before, ({"OS.a": {"x": "1"}}, lines))) == [
         "removed OS.a.containerd-shim",
