@@ -21,6 +21,7 @@ from aggregator.publish import Publisher
 from aggregator.run import Run
 from aggregator.runs import Runs
 from aggregator.settings import Settings
+from common.errors import EidosError
 from common.fleet import FleetMetadata, FleetSnapshot
 from common.model import MeasurementType, Scalar, Snapshot
 from common.section import Own, assemble
@@ -144,8 +145,8 @@ class Fleet:
         while (document := self._to_publish) is not None:
             self._to_publish = None
             try:
-                await asyncio.to_thread(publisher.publish, document)
-            except OSError as error:
+                await publisher.publish(document)
+            except (OSError, EidosError) as error:
                 _log.error("not published", extra={"run": document.metadata.run, "detail": str(error)})
 
     def snapshot_of(self, name: str) -> Snapshot | None:

@@ -4,22 +4,29 @@ A publisher shows each reader one whole document at any time. In a directory tha
 mounted ConfigMaps: the files lie in a directory of their own, and one symbolic link, replaced by rename, names it.
 """
 
+import asyncio
 import os
 import shutil
+from datetime import datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
+from aggregator.excerpt import excerpt_of_fleet
 from common.fleet import FleetSnapshot
 from common.formats import Format, dump_plain
 
-_CURRENT: Final = "eidos-fleet"
+if TYPE_CHECKING:
+    from common.kube.client import Kube
+
+FLEET: Final = "eidos-fleet"
+"""The document's name, wherever it is published."""
 
 
 class Publisher(Protocol):
-    """Publishes documents. Called one at a time, in a thread that may wait."""
+    """Publishes documents, one at a time."""
 
-    def publish(self, document: FleetSnapshot) -> None:
-        """Make this the document that readers see. Raises OSError, leaving the last one in place."""
+    async def publish(self, document: FleetSnapshot) -> None:
+        """Make this the document that readers see. Raises OSError or EidosError, leaving the last one in place."""
 
 
 class DirectoryPublisher:
@@ -28,29 +35,53 @@ class DirectoryPublisher:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def publish(self, document: FleetSnapshot) -> None:
+    async def publish(self, document: FleetSnapshot) -> None:
         """See Publisher."""
-        whole = self._directory / f".{_CURRENT}-{document.metadata.run}"
+        await asyncio.to_thread(self._publish, document)
+
+    def _publish(self, document: FleetSnapshot) -> None:
+        whole = self._directory / f".{FLEET}-{document.metadata.run}"
         whole.mkdir(mode=0o755)
         try:
             for name, content in config_map_data(document).items():
                 (whole / name).write_bytes(content)
-            link = self._directory / f".{_CURRENT}.new"
+            link = self._directory / f".{FLEET}.new"
             link.unlink(missing_ok=True)
             link.symlink_to(whole.name)
-            os.replace(link, self._directory / _CURRENT)
+            os.replace(link, self._directory / FLEET)
         except OSError:
             shutil.rmtree(whole, ignore_errors=True)
             raise
-        for old in self._directory.glob(f".{_CURRENT}-*"):
+        for old in self._directory.glob(f".{FLEET}-*"):
             if old != whole:
                 shutil.rmtree(old, ignore_errors=True)
+
+
+class ConfigMapPublisher:
+    """ConfigMap `eidos-fleet` in a namespace; what exceeds it in shards beside it (common/kube/configmaps.py)."""
+
+    def __init__(self, kube: "Kube", namespace: str) -> None:
+        self._kube = kube
+        self._namespace = namespace
+
+    async def publish(self, document: FleetSnapshot) -> None:
+        """See Publisher."""
+        from common.kube.configmap_writer import write_document  # only where there is a cluster
+
+        content = await asyncio.to_thread(_yaml, document)
+        written_at = datetime.fromisoformat(document.metadata.timestamp)
+        excerpt = excerpt_of_fleet(document, _yaml)
+        await write_document(self._kube, self._namespace, FLEET, content, "yaml", excerpt, written_at)
 
 
 def config_map_data(document: FleetSnapshot) -> dict[str, bytes]:
     """The keys and values of ConfigMap `eidos-fleet`."""
     return {
-        "snapshot.yaml": dump_plain(document, Format.YAML),
+        "snapshot.yaml": _yaml(document),
         "format": b"yaml",
         "timestamp": document.metadata.timestamp.encode(),
     }
+
+
+def _yaml(document: FleetSnapshot) -> bytes:
+    return dump_plain(document, Format.YAML)

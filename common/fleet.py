@@ -158,7 +158,10 @@ class NodeTable(msgspec.Struct, frozen=True):
 
 
 class FleetSnapshot(
-    msgspec.Struct, frozen=True, kw_only=True, rename={"api_version": "apiVersion", "node_table": "nodeTable"}
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    rename={"api_version": "apiVersion", "node_table": "nodeTable", "left_out": "leftOut"},
 ):
     """The whole document. Field order is the written order."""
 
@@ -172,3 +175,5 @@ class FleetSnapshot(
     collection: list[FoldedEntry]
     measurements: list[FoldedMeasurement]
     node_table: list[NodeTable] = []
+    left_out: list[str] | UnsetType = UNSET
+    """Parts that this text has not, or not whole: it is an excerpt, and the whole is stored beside it."""

@@ -1,0 +1,41 @@
+"""What of a FleetSnapshot stays readable in its ConfigMap when the whole is in shards. Pure.
+
+Measurements go first, then outliers, then groups from the smallest on. What is left out is named under `leftOut`.
+"""
+
+from collections.abc import Callable, Iterator
+
+from msgspec.structs import replace
+
+from common.errors import OutputError
+from common.excerpt import Excerpt
+from common.fleet import FleetSnapshot
+
+
+def excerpt_of_fleet(document: FleetSnapshot, render: Callable[[FleetSnapshot], bytes]) -> Excerpt:
+    """The excerpts of a FleetSnapshot, written as `render` writes it."""
+
+    def excerpt(limit: int) -> bytes:
+        for part in _shorter(document):
+            content = render(part)
+            if len(content) <= limit:
+                return content
+        raise OutputError("the fleet's snapshot is too large to store, even without groups and measurements")
+
+    return excerpt
+
+
+def _shorter(document: FleetSnapshot) -> Iterator[FleetSnapshot]:
+    left_out = ["measurements"]
+    document = replace(document, measurements=[], left_out=left_out)
+    yield document
+    left_out = [*left_out, "outliers", "collection"]
+    document = replace(document, outliers=[], collection=[], left_out=left_out)
+    yield document
+    left_out = [*left_out, "groups"]
+    count = len(document.groups)
+    while count:
+        count //= 2
+        yield replace(document, groups=document.groups[:count], left_out=left_out)
+    # Names are most of what is left of a fleet of which none fold.
+    yield replace(document, groups=[], ledger=[], node_table=[], left_out=[*left_out, "ledger", "nodeTable"])
