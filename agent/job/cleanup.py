@@ -145,6 +145,7 @@ class Removal:
         return next(filter(None, found), "")
 
     def _left(self) -> ClusterError:
+        self._failures.sort(key=lambda failure: (not failure[0].startswith("Job "), failure[0]))
         left = ", ".join(what for what, _, _ in self._failures)
         commands = "; ".join(dict.fromkeys(command for _, command, _ in self._failures))
         error = self._failures[0][2]

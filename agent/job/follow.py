@@ -107,7 +107,11 @@ class Follower:
     def _out_of_time(self, seconds: float) -> ClusterError:
         """Never a bare timeout: the last that was seen says why."""
         verdict = self.verdict
-        return ClusterError(Code.DEADLINE, f"out of time after {seconds:.3g} s: {verdict.explanation}", verdict.hint)
+        why = self._trouble.__cause__ if self._trouble else None  # such as a connection lost since then
+        lost = f"; then {why.message}" if isinstance(why, ClusterError) else ""
+        return ClusterError(
+            Code.DEADLINE, f"out of time after {seconds:.3g} s: {verdict.explanation}{lost}", verdict.hint
+        )
 
     async def _watch(
         self,

@@ -233,7 +233,7 @@ class Kube:
             async with asyncio.timeout(remaining):
                 yield
         except TimeoutError:
-            raise out_of_time(call, self.server, last) from None
+            raise out_of_time(call, self.server, last) from last
 
     @asynccontextmanager
     async def exchange(

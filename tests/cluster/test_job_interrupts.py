@@ -1,0 +1,194 @@
+"""A run that is cut short in the middle cleans up, or says what is left and how to remove it."""
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cluster import network
+from tests.cluster.cluster import Cluster, KubectlError
+from tests.cluster.jobmode import CHECKOUT, GPU_NODE, Jobs
+
+pytestmark = pytest.mark.cluster
+
+_FORWARD = CHECKOUT / "tests/cluster/forward.py"
+
+
+class Watched:
+    """A run with --debug whose words are read as they come."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.said = ""
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._news:
+                self.said += line
+                self._news.notify_all()
+
+    def wait_for(self, words: str) -> None:
+        with self._news:
+            assert self._news.wait_for(lambda: words in self.said, timeout=60), self.said
+
+    def end(self, seconds: float = 60) -> int:
+        status = self.process.wait(seconds)
+        self._reader.join(10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        return status
+
+
+def _start(jobs: Jobs, *flags: str, image: str | None = None, kubeconfig: Path | None = None) -> Watched:
+    return Watched(jobs.start("--debug", *GPU_NODE, *flags, image=image, kubeconfig=kubeconfig))
+
+
+@pytest.mark.parametrize("moment", ["permissions", "rbac", "job", "pod", "collect"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_a_signal_at_any_moment(jobs: Jobs, slow_image: str, number: signal.Signals, moment: str) -> None:
+    before = jobs.everything()
+    run = _start(jobs, "--namespace", "cut-short", "--cleanup-rbac", image=slow_image)
+    run.wait_for(f": {moment}\n")
+    run.process.send_signal(number)
+    assert run.end() == 130, run.said
+    assert "Traceback" not in run.said
+    said = "interrupted" if number == signal.SIGINT else "ended by SIGTERM"
+    assert run.said.splitlines()[-1] == f"Error: {said}."
+    if "left behind" in run.said or "stays, because" in run.said:
+        pytest.fail(run.said)
+    if "cut-short" in jobs.kubectl("get", "namespaces"):
+        jobs.kubectl("wait", "--for=delete", "namespace/cut-short", "--timeout=60s")
+    assert jobs.everything() == before
+
+
+def test_a_signal_during_the_cleanup_does_not_stop_it(jobs: Jobs, namespace: str, slow_image: str) -> None:
+    run = _start(jobs, "--namespace", namespace, image=slow_image)
+    run.wait_for("the pod runs on node gpu-1")
+    run.process.send_signal(signal.SIGTERM)
+    run.wait_for(": cleanup\n")
+    run.process.send_signal(signal.SIGTERM)
+    assert run.end() == 130
+    assert jobs.names("jobs", namespace) == set()
+
+
+def test_a_killed_run_leaves_nothing_for_ever(jobs: Jobs, namespace: str) -> None:
+    """Nobody can clean up after SIGKILL, but Kubernetes does: the Job has a term, and what it stored is the Job's."""
+    run = _start(jobs, "--namespace", namespace, "--timeout", "90s")
+    run.wait_for("the pod runs on node gpu-1")
+    run.process.kill()
+    run.end()
+    jobs.complete("eidos", namespace)
+    job = jobs.get("job", "eidos", "-n", namespace)
+    assert job["spec"]["activeDeadlineSeconds"] == 90
+    assert 0 < job["spec"]["ttlSecondsAfterFinished"] <= 3600
+    (stored,) = jobs.names("configmaps", namespace) - {"kube-root-ca.crt"}
+    (owner,) = jobs.get("configmap", stored, "-n", namespace)["metadata"]["ownerReferences"]
+    assert owner["uid"] == job["metadata"]["uid"]
+
+
+class Line:
+    """The run's own way to the API server, which the test cuts and mends."""
+
+    def __init__(self, cluster: Cluster, kubeconfig: Path) -> None:
+        self._cluster = cluster
+        self.port, self._forwarder = cluster.forward(network.CONTROL_PLANE, network.API_PORT)
+        document = yaml.safe_load(cluster.kubeconfig.read_text())
+        document["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{self.port}"
+        kubeconfig.write_text(yaml.safe_dump(document))
+        self.kubeconfig = kubeconfig
+
+    def cut(self) -> None:
+        self._forwarder.kill()
+        self._forwarder.wait(10)
+
+    def mend(self) -> None:
+        pid = str(self._cluster.control_plane.machine.pid)
+        where = (network.CONTROL_PLANE, str(network.API_PORT), str(self.port))
+        argv = [sys.executable, str(_FORWARD), pid, *where]
+        self._forwarder = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        assert self._forwarder.stdout is not None
+        with self._forwarder.stdout as told:
+            assert told.readline()
+
+
+@pytest.fixture
+def line(jobs: Jobs) -> Iterator[Line]:
+    made = Line(jobs.cluster, jobs.folder / "own.kubeconfig")
+    yield made
+    made.cut()
+
+
+def test_a_connection_that_comes_back_costs_nothing(jobs: Jobs, namespace: str, line: Line) -> None:
+    run = _start(jobs, "--namespace", namespace, "-o", "snap.yaml", kubeconfig=line.kubeconfig)
+    run.wait_for("the pod runs on node gpu-1")
+    line.cut()
+    line.mend()
+    assert run.end() == 0, run.said
+    assert (jobs.folder / "snap.yaml").exists()
+    assert jobs.names("jobs", namespace) == set()
+    assert jobs.names("configmaps", namespace) == {"kube-root-ca.crt"}
+
+
+def test_a_connection_lost_for_good_says_what_is_left(
+    jobs: Jobs, namespace: str, line: Line, slow_image: str
+) -> None:
+    flags = ("--namespace", namespace, "--timeout", "20s")
+    run = _start(jobs, *flags, image=slow_image, kubeconfig=line.kubeconfig)
+    run.wait_for("the pod runs on node gpu-1")
+    line.cut()
+    assert run.end(80) in (4, 5), run.said
+    last = run.said.splitlines()[-1]
+    assert "out of time" in last
+    assert "the pod runs on node gpu-1; then the API server" in last
+    assert "cannot be reached: connection refused" in last
+    assert f"left behind: Job {namespace}/eidos, ConfigMap {namespace}/eidos-snapshot-" in last
+    commands = re.search(r"Remove with: (kubectl delete .*)\.$", last)
+    assert commands
+    # What it says can be done: word for word.
+    for command in commands[1].split("; "):
+        jobs.kubectl(*command.split()[1:], "--ignore-not-found")
+    assert jobs.names("jobs", namespace) == set()
+
+
+def _wait_until_refused(jobs: Jobs, kubeconfig: Path) -> None:
+    """The API server believes a token for up to ten seconds after it last looked."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            jobs.kubectl(f"--kubeconfig={kubeconfig}", "auth", "whoami")
+        except KubectlError:
+            return
+    pytest.fail("the API server goes on believing the token of an account that is gone")
+
+
+def test_an_account_that_loses_its_right_says_what_is_left(jobs: Jobs, namespace: str, slow_image: str) -> None:
+    """A token that is no longer valid, in the middle: its ServiceAccount is deleted."""
+    jobs.kubectl("create", "serviceaccount", "runner", "-n", namespace)
+    binding = ("clusterrolebinding", "runner")
+    jobs.kubectl("create", *binding, "--clusterrole=cluster-admin", f"--serviceaccount={namespace}:runner")
+    kubeconfig = jobs.cluster.service_account_kubeconfig(namespace, "runner")
+    try:
+        run = _start(jobs, "--namespace", namespace, "--timeout", "40s", image=slow_image, kubeconfig=kubeconfig)
+        run.wait_for("the pod runs on node gpu-1")
+        jobs.kubectl("delete", "serviceaccount", "runner", "-n", namespace)
+        _wait_until_refused(jobs, kubeconfig)
+        run.process.send_signal(signal.SIGTERM)
+        assert run.end(80) == 130, run.said
+        assert f"left behind: Job {namespace}/eidos" in run.said
+        assert "Remove with: kubectl delete jobs eidos" in run.said
+        assert "does not accept" in run.said or "credential" in run.said
+    finally:
+        jobs.kubectl("delete", *binding)
