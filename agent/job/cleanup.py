@@ -7,6 +7,7 @@ from typing import Final
 from agent.job.config import LABELS, MANAGED_BY, CleanupOptions, Config
 from agent.job.names import Names
 from agent.job.rbac import Action, Wanted, adopt, withdraw
+from agent.job.together import together
 from common.errors import ClusterError, Code, EidosError
 from common.kube.call import path_of
 from common.kube.client import Kube
@@ -141,7 +142,7 @@ class Removal:
             names = [item.metadata.name for item in items if not _goes_anyway(resource, item)]
             return f"{resource} {names[0]}" if names else ""
 
-        found = await asyncio.gather(*(content(*entry) for entry in _CONTENTS.items()))
+        found = await together(content(*entry) for entry in _CONTENTS.items())
         return next(filter(None, found), "")
 
     def _left(self) -> ClusterError:

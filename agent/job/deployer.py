@@ -1,6 +1,5 @@
 """The Deployer: one run of the snapshot Job, step by step."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing
 from typing import Final
@@ -13,6 +12,7 @@ from agent.job.names import Names, choose
 from agent.job.permissions import Permission, PermissionCheck, check, refuse_missing
 from agent.job.rbac import Action, TakenError, Wanted
 from agent.job.situation import Stage, Verdict
+from agent.job.together import together
 from common.errors import ClusterError, Code
 from common.kube.call import path_of
 from common.kube.client import Kube
@@ -48,6 +48,8 @@ class Deployer:
         self._kube = kube
         self._note = on_note
         self._wanted: list[Wanted] = []
+        self._outgrown: list[Wanted] = []
+        """Made under names that turned out to be taken."""
         self._job_uid = ""
         self._touched = False
         self._follower: Follower | None = None
@@ -83,7 +85,7 @@ class Deployer:
         ]
         checks = await check(self._kube, needed)
         refuse_missing(checks)
-        await asyncio.gather(rbac.rehearse(self._kube, self._wanted), self._rehearse_job(), self._check_output())
+        await together((rbac.rehearse(self._kube, self._wanted), self._rehearse_job(), self._check_output()))
         return checks
 
     def _output_verbs(self) -> tuple[str, ...]:
@@ -142,6 +144,8 @@ class Deployer:
                 await self._ensure_all(others)
                 return
             except TakenError as taken:
+                if self.names.own_rbac:
+                    self._outgrown += [item for item in others if item.made]
                 self.names = self.names.aside(rbac=True)
                 self._note(f"{taken} belongs to another run; this one uses {self.names.account}")
                 await self._plan()
@@ -150,7 +154,7 @@ class Deployer:
     async def _ensure_all(self, items: list[Wanted]) -> None:
         # The ServiceAccount first: whoever creates it owns the names, and others step aside before making more.
         await rbac.ensure(self._kube, items[0], self.names.run)
-        await asyncio.gather(*(rbac.ensure(self._kube, item, self.names.run) for item in items[1:]))
+        await together(rbac.ensure(self._kube, item, self.names.run) for item in items[1:])
 
     async def ensure_job(self) -> None:
         """Delete a finished Job of that name and create ours. A Job another run is using is left alone."""
@@ -274,7 +278,8 @@ class Deployer:
         """
         await self._stack.aclose()
         if options.enabled and self._touched:
-            removal = Removal(kube or self._kube, self.config, self.names, self._wanted, self._note)
+            wanted = [*self._wanted, *self._outgrown]
+            removal = Removal(kube or self._kube, self.config, self.names, wanted, self._note)
             await removal.run(self._job_uid, options)
 
     @property

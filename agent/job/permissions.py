@@ -1,11 +1,11 @@
 """Asks the API server what the user may do, before anything is created."""
 
-import asyncio
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
 
+from agent.job.together import together
 from common.errors import ClusterError, Code
 from common.kube.call import path_of
 from common.kube.client import Kube
@@ -45,7 +45,7 @@ class _Review(msgspec.Struct):
 
 async def check(kube: Kube, permissions: Iterable[Permission]) -> list[PermissionCheck]:
     """Ask about all of them at once (authorization.k8s.io/v1 SelfSubjectAccessReview)."""
-    return list(await asyncio.gather(*(_check(kube, permission) for permission in dict.fromkeys(permissions))))
+    return await together(_check(kube, permission) for permission in dict.fromkeys(permissions))
 
 
 async def _check(kube: Kube, permission: Permission) -> PermissionCheck:

@@ -10,6 +10,7 @@ from agent.job.config import LABELS, MANAGED_BY, RUN_ANNOTATION, Config
 from agent.job.names import Names
 from agent.job.objects import Manifest
 from agent.job.permissions import Permission
+from agent.job.together import together
 from common.errors import ClusterError, Code
 from common.kube.call import path_of
 from common.kube.client import Kube
@@ -96,7 +97,7 @@ async def look(kube: Kube, items: list[Wanted], run: str) -> None:
 
     Raises TakenError when another run's temporary ones have these names, ClusterError for a namespace that is going.
     """
-    await asyncio.gather(*(_look(kube, item, run) for item in items))
+    await together(_look(kube, item, run) for item in items)
 
 
 async def _look(kube: Kube, item: Wanted, run: str) -> None:
@@ -162,7 +163,7 @@ async def rehearse(kube: Kube, items: list[Wanted]) -> None:
     calls = [kube.create(item.collection, item.manifest, Metadata, dry) for item in roles if item.action == "create"]
     calls += [kube.patch(item.path, item.change, Metadata, dry) for item in roles if item.action == "patch"]
     try:
-        await asyncio.gather(*calls)
+        await together(calls)
     except KubeError as error:
         if error.code is Code.CLUSTER_FORBIDDEN:
             raise ClusterError(error.code, error.message, f"Nothing was created. {error.hint}") from error

@@ -1,0 +1,178 @@
+"""The objects around the Job: made once, mended when stale, shared between namespaces, never taken from others."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from agent.job import rbac
+from agent.job.config import LABELS, MANAGED_BY, RUN_ANNOTATION, Config
+from agent.job.names import choose
+from agent.job.rbac import Action, TakenError, Wanted
+from common.errors import ClusterError, Code
+from common.kube.client import Kube
+from tests.agent.job.fake import JobApi
+from tests.fakes.apiserver import Fault
+
+KINDS = ["namespaces", "serviceaccounts", "roles", "rolebindings", "clusterroles", "clusterrolebindings"]
+
+
+async def _looked(kube: Kube, config: Config | None = None) -> tuple[list[Wanted], str]:
+    names = choose(config or Config())
+    wanted = rbac.wanted(config or Config(), names)
+    await rbac.look(kube, wanted, names.run)
+    return wanted, names.run
+
+
+async def _ensured(kube: Kube, config: Config | None = None) -> tuple[list[Wanted], str]:
+    wanted, run = await _looked(kube, config)
+    for item in wanted:
+        await rbac.ensure(kube, item, run)
+    return wanted, run
+
+
+async def test_in_an_empty_cluster_everything_is_made(api: JobApi, kube: Kube) -> None:
+    async with kube:
+        wanted, _ = await _ensured(kube)
+        assert [item.resource for item in wanted] == KINDS
+        assert all(item.made and item.ours and item.uid for item in wanted)
+        assert {plural for plural, _ in api.everything()} == set(KINDS)
+
+
+async def test_the_second_time_nothing_is_changed(api: JobApi, kube: Kube) -> None:
+    async with kube:
+        await _ensured(kube)
+        version = api.store.version
+        wanted, _ = await _ensured(kube)
+    assert api.store.version == version
+    assert [item.action for item in wanted] == [Action.KEEP] * 6
+    assert [item.made for item in wanted] == [False] * 6
+
+
+async def test_a_namespace_that_was_there_is_labelled_and_not_ours_to_delete(api: JobApi, kube: Kube) -> None:
+    api.add("namespaces", {"metadata": {"name": "gpu-operator", "labels": {"team": "infra"}}})
+    async with kube:
+        (namespace, *_), _ = await _ensured(kube)
+    assert not namespace.made
+    assert api.one("namespaces", "gpu-operator")["metadata"]["labels"] == {"team": "infra", MANAGED_BY: "eidos"}
+
+
+async def test_a_label_that_may_not_be_set_is_done_without(api: JobApi, kube: Kube) -> None:
+    api.add("namespaces", {"metadata": {"name": "gpu-operator"}})
+    api.forbidden.add(("patch", "namespaces"))
+    async with kube:
+        await _ensured(kube)
+    assert api.names("serviceaccounts") == ["eidos"]
+
+
+async def test_a_namespace_that_is_going_is_said_at_once(api: JobApi, kube: Kube) -> None:
+    api.add("namespaces", {"metadata": {"name": "gpu-operator", "deletionTimestamp": "2026-01-03T10:30:00Z"}})
+    async with kube:
+        with pytest.raises(ClusterError, match="namespace gpu-operator is being deleted") as raised:
+            await _looked(kube)
+    assert raised.value.code is Code.CLUSTER_CONFLICT
+
+
+async def test_stale_rules_are_replaced(api: JobApi, kube: Kube) -> None:
+    async with kube:
+        await _ensured(kube)
+        everything = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
+        role = api.one("clusterroles", "eidos")
+        api.store.merge(_resource(api, "clusterroles"), ("", "eidos"), {"rules": everything})
+        await _ensured(kube)
+    assert api.one("clusterroles", "eidos")["rules"] == role["rules"]
+
+
+def _resource(api: JobApi, plural: str) -> Any:
+    return next(r for r in api.resources if r.plural == plural)
+
+
+async def test_one_binding_serves_several_namespaces(api: JobApi, kube: Kube) -> None:
+    async with kube:
+        for namespace in ("east", "west", "east"):
+            await _ensured(kube, Config(namespace=namespace))
+    subjects = api.one("clusterrolebindings", "eidos")["subjects"]
+    assert [subject["namespace"] for subject in subjects] == ["east", "west"]
+
+
+async def test_many_namespaces_at_the_same_time_lose_no_subject(api: JobApi, kube: Kube) -> None:
+    async with kube:
+        await asyncio.gather(*(_ensured(kube, Config(namespace=f"n{number}")) for number in range(8)))
+    subjects = api.one("clusterrolebindings", "eidos")["subjects"]
+    assert {subject["namespace"] for subject in subjects} == {f"n{number}" for number in range(8)}
+
+
+async def test_withdrawing_leaves_the_others_in(api: JobApi, kube: Kube) -> None:
+    async with kube:
+        east, _ = await _ensured(kube, Config(namespace="east"))
+        west, _ = await _ensured(kube, Config(namespace="west"))
+        assert not await rbac.withdraw(kube, east[-1])
+        assert [s["namespace"] for s in api.one("clusterrolebindings", "eidos")["subjects"]] == ["west"]
+        west[-1].uid = api.one("clusterrolebindings", "eidos")["metadata"]["uid"]
+        assert await rbac.withdraw(kube, west[-1])
+        assert api.names("clusterrolebindings") == []
+        assert await rbac.withdraw(kube, west[-1])
+
+
+async def test_another_runs_temporary_objects_are_not_used(api: JobApi, kube: Kube) -> None:
+    async with kube:
+        await _ensured(kube, Config(cleanup_rbac=True))
+        with pytest.raises(TakenError):
+            await _looked(kube)
+
+
+async def test_a_binding_to_another_role_is_not_used(api: JobApi, kube: Kube) -> None:
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}
+    api.add("clusterrolebindings", {"metadata": {"name": "eidos"}, "roleRef": role})
+    async with kube:
+        with pytest.raises(TakenError):
+            await _looked(kube)
+
+
+async def test_what_may_not_be_looked_at_is_taken_as_it_is(api: JobApi, kube: Kube) -> None:
+    api.forbidden |= {("get", kind) for kind in KINDS}
+    async with kube:
+        wanted, _ = await _looked(kube)
+    assert [item.action for item in wanted] == [Action.KEEP] * 6
+    assert not any(item.ours for item in wanted)
+
+
+async def test_somebody_may_be_faster(api: JobApi, kube: Kube) -> None:
+    async with kube:
+        wanted, run = await _looked(kube)
+        await _ensured(kube)
+        for item in wanted:
+            await rbac.ensure(kube, item, run)
+    assert not any(item.made for item in wanted)
+
+
+async def test_a_creation_whose_answer_was_lost_is_found_again(api: JobApi, kube: Kube) -> None:
+    """Only by the run's own annotation, so never what somebody else made."""
+    async with kube:
+        (_, account, *_), run = await _looked(kube, Config(cleanup_rbac=True))
+        api.faults.append(Fault("late", "serviceaccounts"))
+        with pytest.raises(ClusterError):
+            await rbac.ensure(kube, account, run)
+        await rbac.adopt(kube, account, "another")
+        seen = [account.made]
+        await rbac.adopt(kube, account, run)
+        assert [*seen, account.made] == [False, True]
+        assert account.uid == api.one("serviceaccounts", "eidos")["metadata"]["uid"]
+
+
+async def test_what_may_not_be_granted_is_found_by_rehearsal(api: JobApi, kube: Kube) -> None:
+    api.forbidden.add(("create", "clusterroles"))
+    async with kube:
+        wanted, _ = await _looked(kube)
+        with pytest.raises(ClusterError, match="create clusterroles") as raised:
+            await rbac.rehearse(kube, wanted)
+    assert raised.value.hint.startswith("Nothing was created.")
+    assert api.everything() == set()
+
+
+def test_labels_and_annotations_decide_whose_an_object_is() -> None:
+    config = Config(cleanup_rbac=True)
+    names = choose(config)
+    for item in rbac.wanted(config, names):
+        assert item.manifest["metadata"]["labels"] == LABELS
+        assert item.manifest["metadata"]["annotations"] == {RUN_ANNOTATION: names.run}
