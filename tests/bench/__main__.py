@@ -7,7 +7,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import fleet, snapshot
+from tests.bench import fleet, idle, snapshot
 from tests.bench.measure import Row
 
 TARGET = Path("build/bench.json")
@@ -20,7 +20,7 @@ def table(rows: list[Row]) -> Table:
         drawn.columns[column].justify = "right"
     for row in rows:
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-        drawn.add_row(row.name, f"{row.median:,.1f}", row.unit, row.compared_with, ratio)
+        drawn.add_row(row.name, f"{row.median:,.{1 if row.median >= 1 else 3}f}", row.unit, row.compared_with, ratio)
     return drawn
 
 
@@ -28,8 +28,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Run the benchmarks.")
     parser.add_argument("--rounds", type=int, default=11, help="how often each command is run (median is taken)")
     parser.add_argument("--fleet", type=int, nargs="*", default=[1000, 10_000], help="sizes of fleets to simulate")
+    parser.add_argument("--idle", type=float, default=idle.SECONDS, help="seconds to look at an idle agent")
     options = parser.parse_args()
-    rows = [*snapshot.rows(options.rounds), *fleet.rows(5, tuple(options.fleet))]
+    rows = [*snapshot.rows(options.rounds), *idle.rows(options.idle), *fleet.rows(5, tuple(options.fleet))]
     TARGET.parent.mkdir(exist_ok=True)
     TARGET.write_bytes(msgspec.json.format(msgspec.json.encode(rows)) + b"\n")
     Console().print(table(rows))
