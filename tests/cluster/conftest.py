@@ -3,21 +3,33 @@
 import pytest
 
 from tests.cluster import fixture
-from tests.cluster.agentimage import agent_archive
 from tests.cluster.fixture import cluster, cluster_nodes
-from tests.cluster.jobmode import agent_image, contexts, jobs, namespace
+from tests.cluster.images import agent_archive, aggregator_archive
+from tests.cluster.jobmode import agent_image, aggregator_image, contexts, jobs, namespace
 from tests.cluster.requirements import ClusterUnavailableError
 from tests.cluster.slow import slow_image
 
-__all__ = ["agent_image", "cluster", "cluster_nodes", "contexts", "jobs", "namespace", "slow_image"]
+__all__ = [
+    "agent_image",
+    "aggregator_image",
+    "cluster",
+    "cluster_nodes",
+    "contexts",
+    "jobs",
+    "namespace",
+    "slow_image",
+]
+_BUILDS = {"agent_image": agent_archive, "aggregator_image": aggregator_archive}
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Builds what is missing before the first test starts, the agent's image included."""
+    """Builds what is missing before the first test starts, the images of ours it asks for included."""
     fixture.pytest_collection_finish(session)
-    needed = any("agent_image" in getattr(item, "fixturenames", ()) for item in session.items)
-    if needed and not session.config.option.collectonly:
-        try:
-            agent_archive()
-        except ClusterUnavailableError:
-            return  # the fixture `cluster` says why
+    if session.config.option.collectonly:
+        return
+    needed = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    try:
+        for name in needed & _BUILDS.keys():
+            _BUILDS[name]()
+    except ClusterUnavailableError:
+        return  # the fixture `cluster` says why

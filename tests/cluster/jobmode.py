@@ -13,9 +13,9 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from tests.cluster.agentimage import AGENT_IMAGE, agent_archive
 from tests.cluster.cluster import Cluster, KubectlError
 from tests.cluster.furnish import put_nvml
+from tests.cluster.images import AGENT_IMAGE, AGGREGATOR_IMAGE, agent_archive, aggregator_archive
 
 CHECKOUT: Final = Path(__file__).parents[2]
 GPU_NODE: Final = ("--node-selector", "nvidia.com/gpu.present=true")
@@ -29,6 +29,13 @@ def agent_image(cluster: Cluster) -> str:
     """The image of Dockerfile.agent on every node, and NVML on gpu-1."""
     cluster.load_image(agent_archive())
     return AGENT_IMAGE
+
+
+@pytest.fixture(scope="session")
+def aggregator_image(cluster: Cluster) -> str:
+    """The image of Dockerfile.aggregator on every node."""
+    cluster.load_image(aggregator_archive())
+    return AGGREGATOR_IMAGE
 
 
 @pytest.fixture
