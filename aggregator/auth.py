@@ -8,7 +8,6 @@ A token does not say whether it was copied. What a copy could do is bounded by t
 token older than the one last seen of that node (aggregator/hub.py).
 """
 
-import hmac
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -176,27 +175,3 @@ def _field(bound: Any, thing: str, field: str) -> str | None:
     value = bound.get(thing) if isinstance(bound, Mapping) else None
     text = value.get(field) if isinstance(value, Mapping) else None
     return text if isinstance(text, str) and text else None
-
-
-class UserAuthenticator(Protocol):
-    """Decides who may use the HTTP API."""
-
-    async def authenticate(self, headers: Mapping[str, str]) -> str | None:
-        """The user's name, or None when the request says nothing that proves one. OSError when nobody can tell."""
-
-
-class TokenUser:
-    """One user with one token: a local fleet's owner. Compared in constant time."""
-
-    def __init__(self, token: str, name: str = "owner") -> None:
-        self._token = token.encode()
-        self._name = name
-
-    async def authenticate(self, headers: Mapping[str, str]) -> str | None:
-        """See UserAuthenticator."""
-        scheme, _, token = headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and hmac.compare_digest(
-            token.strip().encode("utf-8", "surrogateescape"), self._token
-        ):
-            return self._name
-        return None

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from aggregator.auth import Authenticator, TokenUser
+from aggregator.auth import Authenticator
 from aggregator.fleet import Fleet
 from aggregator.ledger import Expected
 from aggregator.publish import DirectoryPublisher
@@ -25,6 +25,7 @@ from aggregator.server import Server
 from aggregator.settings import Settings
 from aggregator.signer import LOCAL_ISSUER, LOCAL_SERVICE_ACCOUNT, LocalSigner
 from aggregator.tls import BUNDLE, Authority
+from aggregator.users import TokenUser
 
 TOKEN_SECONDS: Final = 3600.0
 _RENEWED_EVERY: Final = TOKEN_SECONDS / 3

@@ -5,13 +5,16 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from aiohttp import web
+
 from aggregator.admission import Admission
 from aggregator.api.routes import application
-from aggregator.auth import Authenticator, UserAuthenticator
+from aggregator.auth import Authenticator
 from aggregator.endpoint import LinkEndpoint
 from aggregator.fleet import Fleet
 from aggregator.listener import Listener
 from aggregator.tls import Authority, ServerTls
+from aggregator.users import API_PATH, UserAuthenticator
 
 _log: Final = logging.getLogger(__name__)
 
@@ -28,8 +31,13 @@ class Server:
         users: UserAuthenticator,
         authority: Authority,
         keep: Callable[[Authority], None],
+        in_cluster: Callable[[web.Application], None] | None = None,
     ) -> None:
-        """`keep` stores the authority's files, and publishes its bundle, whenever it has changed."""
+        """`keep` stores the authority's files, and publishes its bundle, whenever it has changed.
+
+        `in_cluster` makes the API part of a cluster's own: it adds what kube-apiserver passes on, and clients may
+        present certificates (`trust_clients`).
+        """
         settings = fleet.settings
         self.fleet = fleet
         self.link_port = self.api_port = 0
@@ -38,11 +46,16 @@ class Server:
         self._keep = keep
         if authority.rotate():
             keep(authority)
-        self._tls = ServerTls(*authority.issue(settings.names))
-        api_app = application(fleet, users, settings.api, lambda: self._ready)
+        pair = authority.issue(settings.names)
+        self._tls = ServerTls(*pair)
+        self._api_tls = ServerTls(*pair, asks_clients=in_cluster is not None)
+        prefixes = ("", API_PATH) if in_cluster is not None else ("",)
+        api_app = application(fleet, users, settings.api, lambda: self._ready, prefixes)
+        if in_cluster is not None:
+            in_cluster(api_app)
         self._endpoint = LinkEndpoint(fleet.hub, Admission(fleet.hub, authenticator))
         self._api_listener = Listener(
-            api_app, self._tls.context, fleet.counts, settings.api.most_connections, settings.api.headers_within
+            api_app, self._api_tls.context, fleet.counts, settings.api.most_connections, settings.api.headers_within
         )
         self._ready = False
         self._renewing: asyncio.Task[None] | None = None
@@ -72,6 +85,10 @@ class Server:
         await self.fleet.stop()
         await self._api_listener.stop()
 
+    def trust_clients(self, authorities: str) -> None:
+        """Client certificates of these authorities (PEM) may be presented to the API. Raises ssl.SSLError."""
+        self._api_tls.trust_clients(authorities)
+
     async def _renew_certificates(self) -> None:
         while True:
             await asyncio.sleep(_RENEWAL_EVERY)
@@ -82,5 +99,7 @@ class Server:
         if self._authority.rotate():
             self._keep(self._authority)
         if self._tls.is_due():
-            self._tls.reload(*self._authority.issue(self._settings.names))
+            pair = self._authority.issue(self._settings.names)
+            self._tls.reload(*pair)
+            self._api_tls.reload(*pair)
             _log.info("server certificate renewed")

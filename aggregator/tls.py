@@ -105,8 +105,12 @@ class Authority:
 class ServerTls:
     """The TLS context of the listeners. `reload` changes the certificate that new connections see."""
 
-    def __init__(self, certificate: bytes, key: bytes) -> None:
+    def __init__(self, certificate: bytes, key: bytes, *, asks_clients: bool = False) -> None:
+        """With `asks_clients` a client may present a certificate: see `trust_clients`."""
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if asks_clients:
+            self.context.verify_mode = ssl.CERT_OPTIONAL
+            self.context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the authority may be an intermediate one
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_alpn_protocols(["http/1.1"])
         self.context.num_tickets = 0  # agents stay linked and users are few: nobody resumes a session
@@ -123,6 +127,13 @@ class ServerTls:
             trial.load_cert_chain(file.name)  # a pair that does not fit must not spoil the one in use
             self.context.load_cert_chain(file.name)
         self.expires_at = x509.load_pem_x509_certificate(certificate).not_valid_after_utc
+
+    def trust_clients(self, authorities: str) -> None:
+        """Take client certificates of these authorities (PEM) too, from the next connection on. Raises ssl.SSLError.
+
+        OpenSSL forgets none of those it was told: who presents one must still be looked at.
+        """
+        self.context.load_verify_locations(cadata=authorities)
 
     def is_due(self, now: datetime | None = None) -> bool:
         """Whether a third of the certificate's life or less is left."""

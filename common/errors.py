@@ -36,6 +36,7 @@ class Code(StrEnum):
     CLUSTER_FAILED = "cluster_failed"
     FLEET_UNREACHABLE = "fleet_unreachable"
     FLEET_UNAUTHORIZED = "fleet_unauthorized"
+    FLEET_FORBIDDEN = "fleet_forbidden"
     FLEET_NOT_FOUND = "fleet_not_found"
     FLEET_BUSY = "fleet_busy"
     FLEET_FAILED = "fleet_failed"
@@ -62,6 +63,7 @@ _STATUS: Final[dict[Code, tuple[int, int]]] = {
     Code.CLUSTER_FAILED: (4, 502),
     Code.FLEET_UNREACHABLE: (4, 502),
     Code.FLEET_UNAUTHORIZED: (4, 401),
+    Code.FLEET_FORBIDDEN: (4, 403),
     Code.FLEET_NOT_FOUND: (4, 404),
     Code.FLEET_BUSY: (4, 429),
     Code.FLEET_FAILED: (4, 500),

@@ -16,7 +16,9 @@ from msgspec import UNSET, UnsetType
 
 from common.model import FailureCode, MeasurementType, Scalar, State
 
-FLEET_API_VERSION: Final = "fleet.eidos.nvidia.com/v1alpha1"
+FLEET_GROUP: Final = "fleet.eidos.nvidia.com"
+FLEET_VERSION: Final = "v1alpha1"
+FLEET_API_VERSION: Final = f"{FLEET_GROUP}/{FLEET_VERSION}"
 
 
 class NodeState(StrEnum):

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from aggregator.auth import UserAuthenticator
+from aggregator.users import UserAuthenticator, access_of, credentials_of
 from common.errors import Code, EidosError, FleetError
 from common.fleet_api import PROBLEM_TYPE, Problem
 
@@ -56,17 +56,21 @@ async def errors_as_problems(request: web.Request, handler: _Handler) -> web.Str
 
 
 def users_only(users: UserAuthenticator) -> Middleware:
-    """Nobody unknown gets further, but for OPEN."""
+    """Nobody unknown, and nobody who may not, gets further, but for OPEN."""
 
     @web.middleware
     async def check(request: web.Request, handler: _Handler) -> web.StreamResponse:
         if request.path not in OPEN:
             try:
-                known = await users.authenticate(request.headers) is not None
+                user = await users.authenticate(credentials_of(request))
+                if user is None:
+                    raise FleetError(Code.FLEET_UNAUTHORIZED, "no valid credential was given", "Send a bearer token.")
+                access = access_of(request)
+                why = await users.refusal(user, access)
             except OSError as error:
                 raise web.HTTPServiceUnavailable(text="users cannot be authenticated at the moment") from error
-            if not known:
-                raise FleetError(Code.FLEET_UNAUTHORIZED, "no valid credential was given", "Send a bearer token.")
+            if why:
+                raise FleetError(Code.FLEET_FORBIDDEN, f"user {user.name!r} may not {access}", why)
         return await handler(request)
 
     return check

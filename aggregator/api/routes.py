@@ -1,7 +1,7 @@
 """The endpoints of /v1, in one list. Handlers parse and render; what they show is made in views.py and below."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -11,11 +11,11 @@ from aggregator.api import views
 from aggregator.api.metrics import CONTENT_TYPE, Exposition
 from aggregator.api.negotiate import render
 from aggregator.api.problems import errors_as_problems, users_only
-from aggregator.auth import UserAuthenticator
 from aggregator.fleet import Fleet
 from aggregator.run import Run, RunRequest
 from aggregator.selector import Selector
 from aggregator.settings import ApiSettings
+from aggregator.users import UserAuthenticator
 from common.errors import Code, FleetError, InputError, UsageError
 from common.fleet import FleetSnapshot, NodeState
 from common.fleet_api import MOST_ITEMS, NDJSON, GroupList, NodeList, OutlierList, RunBody, RunState
@@ -192,9 +192,15 @@ def _limit(query: Mapping[str, str]) -> int:
 
 
 def application(
-    fleet: Fleet, users: UserAuthenticator, settings: ApiSettings, ready: Callable[[], bool]
+    fleet: Fleet,
+    users: UserAuthenticator,
+    settings: ApiSettings,
+    ready: Callable[[], bool],
+    prefixes: Sequence[str] = ("",),
 ) -> web.Application:
-    """The API as an application."""
+    """The API as an application; /v1 is there behind each of the prefixes."""
     app = web.Application(client_max_size=settings.most_body, middlewares=[errors_as_problems, users_only(users)])
-    app.add_routes(Api(fleet, settings, ready).routes())
+    for route in Api(fleet, settings, ready).routes():
+        for prefix in prefixes if route.path.startswith("/v1/") else ("",):
+            app.add_routes([web.RouteDef(route.method, prefix + route.path, route.handler, route.kwargs)])
     return app

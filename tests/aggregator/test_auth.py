@@ -10,9 +10,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
-from aggregator.auth import AgentIdentity, Authenticator, TokenRefusedError, TokenUser
+from aggregator.auth import AgentIdentity, Authenticator, TokenRefusedError
 from aggregator.signer import LOCAL_ISSUER, LOCAL_SERVICE_ACCOUNT, LocalSigner
+from aggregator.users import Credentials, TokenUser
 
 SIGNER = LocalSigner()
 
@@ -155,4 +157,5 @@ async def test_a_signer_goes_on_after_a_restart() -> None:
     ],
 )
 async def test_a_local_fleets_user(header: str, user: str | None) -> None:
-    assert await TokenUser("secret").authenticate({"Authorization": header}) == user
+    known = await TokenUser("secret").authenticate(Credentials(CIMultiDict({"Authorization": header})))
+    assert (known and known.name) == user

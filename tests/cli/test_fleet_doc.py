@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 from aggregator.api.routes import application
-from aggregator.auth import TokenUser
 from aggregator.fleet import Fleet
 from aggregator.settings import Settings
+from aggregator.users import TokenUser
 from common.fleet import NodeState
 
 PAGE = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text()
