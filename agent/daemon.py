@@ -42,6 +42,11 @@ def arguments(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument("--aggregator", default=default("AGGREGATOR"), help="https://host:port [EIDOS_AGGREGATOR]")
     parser.add_argument("--token-file", default=default("TOKEN_FILE", f"{_SECRETS}/token"), help="[EIDOS_TOKEN_FILE]")
     parser.add_argument("--ca-file", default=default("CA_FILE", f"{_SECRETS}/ca.crt"), help="[EIDOS_CA_FILE]")
+    parser.add_argument(
+        "--server-name",
+        default=default("SERVER_NAME", ""),
+        help="the name in the aggregator's certificate, where its address is another [EIDOS_SERVER_NAME]",
+    )
     parser.add_argument("--node", default=None, help="this node's name [NODE_NAME]")
     parser.add_argument("--host-root", default=None, help="where the host's / is [EIDOS_HOST_ROOT]")
     parser.add_argument("--health-port", type=int, default=default("HEALTH_PORT", "8445"), help="[EIDOS_HEALTH_PORT]")
@@ -61,7 +66,7 @@ def build(options: argparse.Namespace, environment: Mapping[str, str]) -> Link:
         raise UsageError(f"{node[:80]!r} cannot be a node's name", "Set --node or NODE_NAME.")
     units = tuple(filter(None, (unit.strip() for unit in options.systemd_units.split(","))))
     collecting = Collecting(_resident(collectors()), host, node, Options(systemd_units=units))
-    settings = LinkSettings(options.aggregator, Path(options.token_file), Path(options.ca_file))
+    settings = LinkSettings(options.aggregator, Path(options.token_file), Path(options.ca_file), options.server_name)
     return Link(settings, collecting, Holdings(collecting.names))
 
 

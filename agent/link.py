@@ -59,6 +59,8 @@ class LinkSettings:
     """`https://host:port`."""
     token_file: Path
     ca_file: Path
+    server_name: str = ""
+    """The name that the aggregator's certificate must bear; empty means the host in the URL."""
     connect_within: float = 30.0
     silent_after: float = 90.0
     """The aggregator pings; when nothing is heard for so long, the link is broken."""
@@ -124,6 +126,7 @@ class Link:
                 socket = await session.ws_connect(
                     settings.url.rstrip("/") + LINK_PATH,
                     headers={"Authorization": f"Bearer {self._token}"},
+                    server_hostname=settings.server_name or None,
                     max_msg_size=MAX_FRAME,
                     compress=0,
                     timeout=ClientWSTimeout(ws_close=2.0),

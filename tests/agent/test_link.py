@@ -17,6 +17,7 @@ from agent.holdings import Holdings
 from agent.host import Host
 from agent.link import Link, LinkSettings
 from aggregator.settings import LinkSettings as HubSettings
+from aggregator.settings import Settings
 from aggregator.tls import Authority
 from common.model import Collected, MeasurementType, Ok, Scalar
 from common.wire import Closed, Want
@@ -159,6 +160,17 @@ async def test_an_aggregator_its_ca_does_not_vouch_for_hears_nothing(tmp_path: P
         await until(lambda: len(agent.waits) > 2)
         await agent.stop()
         assert "n1" not in fleet.hub.nodes, "not even the token was shown"
+
+
+async def test_an_address_of_which_the_certificate_says_nothing_is_verified_by_the_name_given(tmp_path: Path) -> None:
+    """A Service's address, where there is no cluster DNS."""
+    async with scene(tmp_path, ["n1"], settings=Settings(tmp_path, names=("eidos-link.eidos.svc",))) as fleet:
+        agent = Agent(fleet)
+        await until(lambda: len(agent.waits) > 1)
+        assert "n1" not in fleet.hub.nodes, "localhost is not in the certificate"
+        await agent.stop()
+        async with linked(fleet, server_name="eidos-link.eidos.svc"):
+            assert fleet.hub.connected == 1
 
 
 async def test_an_aggregator_that_falls_silent_is_left(tmp_path: Path) -> None:
