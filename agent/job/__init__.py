@@ -12,6 +12,6 @@ Runs on the user's machine, not on the node. Speaks to Kubernetes through common
 
 from agent.job.config import CleanupOptions, Config, Toleration
 from agent.job.deployer import Deployer
-from agent.job.permissions import PermissionCheck
+from common.kube.permissions import PermissionCheck
 
 __all__ = ["CleanupOptions", "Config", "Deployer", "PermissionCheck", "Toleration"]

@@ -7,25 +7,14 @@ from typing import Final
 from agent.job.config import LABELS, MANAGED_BY, CleanupOptions, Config
 from agent.job.names import Names
 from agent.job.rbac import Action, Wanted, adopt, withdraw
-from agent.job.together import together
 from common.errors import ClusterError, Code, EidosError
 from common.kube.call import path_of
 from common.kube.client import Kube
 from common.kube.errors import KubeError
+from common.kube.namespaces import first_content
 from common.kube.types import Job, Metadata
 
 _SELECTOR: Final = f"app.kubernetes.io/name={LABELS['app.kubernetes.io/name']}"
-# What a namespace may hold that somebody would miss, and what every namespace holds by itself.
-_CONTENTS: Final = {
-    "jobs": "batch/v1",
-    "pods": "v1",
-    "serviceaccounts": "v1",
-    "configmaps": "v1",
-    "secrets": "v1",
-    "services": "v1",
-    "persistentvolumeclaims": "v1",
-}
-_OF_ITSELF: Final = frozenset({("serviceaccounts", "default"), ("configmaps", "kube-root-ca.crt")})
 
 
 class Removal:
@@ -124,7 +113,7 @@ class Removal:
         """Only while nothing is in it that somebody else made."""
         try:
             there = await self._kube.get(namespace.path, Metadata)
-            found = await self._first_content(namespace.name)
+            found = await first_content(self._kube, namespace.name, _goes_anyway)
         except KubeError as error:
             if error.code is not Code.CLUSTER_NOT_FOUND:
                 self._failures.append((str(namespace), f"kubectl {_command(namespace)}", error))
@@ -136,15 +125,6 @@ class Removal:
         deletion = self._kube.delete(namespace.path, preconditions=unchanged)
         await self._attempt(namespace, _command(namespace), deletion)
 
-    async def _first_content(self, namespace: str) -> str:
-        async def content(resource: str, version: str) -> str:
-            items, _ = await self._kube.list(path_of(version, resource, namespace), Metadata)
-            names = [item.metadata.name for item in items if not _goes_anyway(resource, item)]
-            return f"{resource} {names[0]}" if names else ""
-
-        found = await together(content(*entry) for entry in _CONTENTS.items())
-        return next(filter(None, found), "")
-
     def _left(self) -> ClusterError:
         self._failures.sort(key=lambda failure: (not failure[0].startswith("Job "), failure[0]))
         left = ", ".join(what for what, _, _ in self._failures)
@@ -154,13 +134,8 @@ class Removal:
 
 
 def _goes_anyway(resource: str, item: Metadata) -> bool:
-    """Made by the cluster for every namespace, going already, or a pod of a Job, which goes with it."""
-    labels = item.metadata.labels
-    return (
-        (resource, item.metadata.name) in _OF_ITSELF
-        or bool(item.metadata.deletion_timestamp)
-        or (resource == "pods" and labels.get(MANAGED_BY) == LABELS[MANAGED_BY])
-    )
+    """A pod of a Job, which goes with it."""
+    return resource == "pods" and item.metadata.labels.get(MANAGED_BY) == LABELS[MANAGED_BY]
 
 
 def _command(item: Wanted) -> str:

@@ -9,19 +9,20 @@ from agent.job.cleanup import Removal
 from agent.job.config import RUN_ANNOTATION, CleanupOptions, Config
 from agent.job.follow import Followed, Follower, wait_deleted
 from agent.job.names import Names, choose
-from agent.job.permissions import Permission, PermissionCheck, check, refuse_missing
 from agent.job.rbac import Action, TakenError, Wanted
 from agent.job.situation import Stage, Verdict
-from agent.job.together import together
 from common.errors import ClusterError, Code
 from common.kube.call import path_of
 from common.kube.client import Kube
 from common.kube.errors import KubeError
 from common.kube.logs import logs
+from common.kube.permissions import Permission, PermissionCheck, check, refuse_missing
+from common.kube.together import together
 from common.kube.types import ConfigMap, ContainerTerminated, Job
 
 _MOST_TRIES: Final = 3
 _DELETE_SECONDS: Final = 60.0
+_ASK: Final = "Nothing was created. Ask a cluster administrator for these, or to apply manifests/job/1-deps.yaml."
 _TAIL: Final = 10
 """Lines of the log shown when the Job failed."""
 _NO_GPU: Final = ClusterError(Code.GPU_REQUIRED, "").exit_status
@@ -84,7 +85,7 @@ class Deployer:
             *(item.permission("delete") for item in self._wanted if self._goes(item)),
         ]
         checks = await check(self._kube, needed)
-        refuse_missing(checks)
+        refuse_missing(checks, _ASK)
         await together((rbac.rehearse(self._kube, self._wanted), self._rehearse_job(), self._check_output()))
         return checks
 

@@ -7,12 +7,13 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Final, NamedTuple, TypeVar
 
 from agent.job.objects import JOB_UID_LABEL
-from agent.job.situation import GRACE, Situation, Stage, Verdict, judge
+from agent.job.situation import Situation, Stage, Verdict, judge
 from common.errors import ClusterError, Code
 from common.kube.call import path_of
 from common.kube.client import Kube
 from common.kube.configmaps import SHARDS
 from common.kube.errors import KubeError
+from common.kube.podstate import GRACE
 from common.kube.types import ConfigMap, Event, Job, Metadata, Pod
 from common.kube.watch import ChangeKind, Reset, watch
 

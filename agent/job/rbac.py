@@ -9,12 +9,12 @@ from agent.job import objects
 from agent.job.config import LABELS, MANAGED_BY, RUN_ANNOTATION, Config
 from agent.job.names import Names
 from agent.job.objects import Manifest
-from agent.job.permissions import Permission
-from agent.job.together import together
 from common.errors import ClusterError, Code
 from common.kube.call import path_of
 from common.kube.client import Kube
 from common.kube.errors import KubeError
+from common.kube.permissions import Permission
+from common.kube.together import together
 from common.kube.types import Metadata
 
 _MOST_TRIES: Final = 10

@@ -1,7 +1,6 @@
 """What is known of a running Job, and what that means. Pure: fed by watches, asked by whoever waits.
 
-The words are the cluster's own: the pod's condition, the container's state, the event. What an API promises as a
-reason code decides; its message only explains.
+The words are the cluster's own: the pod's condition, the container's state, the event (common/kube/podstate.py).
 """
 
 from dataclasses import dataclass, field
@@ -9,31 +8,17 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from agent.job.objects import CONTAINER
+from common.kube.podstate import Cause, PodState, clean, starting, unscheduled
 from common.kube.types import Condition, ContainerState, ContainerStatus, ContainerTerminated, Event, Job, Pod
-
-# Reasons of a waiting container that do not pass by themselves (kubelet's images and container packages).
-_HOPELESS: Final = frozenset(
-    (
-        "InvalidImageName",
-        "ErrImageNeverPull",
-        "CreateContainerConfigError",
-        "CreateContainerError",
-        "RunContainerError",
-    )
-)
-_IMAGE_TROUBLE: Final = frozenset(("ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable"))
-_SCALING: Final = frozenset(("TriggeredScaleUp", "Nominated", "NominatedNode"))
-"""Events that say a node is being made for the pod: cluster-autoscaler's, Karpenter's."""
-
-GRACE: Final = 3.0
-"""Seconds that trouble which may pass, such as a pull that is tried again, is given."""
-
 
 _OTHER_NODES: Final = "Choose other nodes with --node-selector, or tolerate their taints with --toleration."
 _CHECK_IMAGE: Final = "Check --image, --image-pull-secret, and whether the node reaches the registry."
 _ADMISSION: Final = (
     "Choose a --namespace that admits such a pod, or change the pod with --no-privileged, --requests or --limits."
 )
+
+
+_HINTS: Final = {Cause.SCHEDULING: _OTHER_NODES, Cause.IMAGE: _CHECK_IMAGE}
 
 
 class Stage(StrEnum):
@@ -105,7 +90,7 @@ def judge(situation: Situation) -> Verdict:
     if pod is None:
         refused = situation.event("FailedCreate")
         if refused is not None:
-            return Verdict(Stage.CREATED, f"the pod cannot be created: {_clean(refused.message)}", passing=True,
+            return Verdict(Stage.CREATED, f"the pod cannot be created: {clean(refused.message)}", passing=True,
                            hint=_ADMISSION)  # fmt: skip
         return Verdict(Stage.CREATED, "the Job has no pod yet")
     if pod.status.phase == "Succeeded":
@@ -113,51 +98,32 @@ def judge(situation: Situation) -> Verdict:
     if pod.status.phase == "Failed":
         return Verdict(Stage.FAILED, _pod_failed(pod))
     if not pod.spec.node_name:
-        return _unscheduled(situation, pod)
+        return _verdict(Stage.CREATED, unscheduled(pod, situation.event))
     return _on_node(situation, pod)
 
 
-def _unscheduled(situation: Situation, pod: Pod) -> Verdict:
-    scheduled = _condition(pod, "PodScheduled")
-    if scheduled is None or scheduled.status == "True":
-        return Verdict(Stage.CREATED, "the pod waits for the scheduler")
-    if scheduled.reason == "SchedulingGated":
-        return Verdict(Stage.CREATED, f"the pod is held back from scheduling: {_clean(scheduled.message)}")
-    said = f"the pod cannot be scheduled: {_clean(scheduled.message)}"
-    if (scaling := situation.event(*_SCALING)) is not None:
-        return Verdict(Stage.CREATED, f"{said}; a node is being made: {_clean(scaling.message)}")
-    return Verdict(Stage.CREATED, said, passing=scheduled.reason == "Unschedulable", hint=_OTHER_NODES)
-
-
 def _on_node(situation: Situation, pod: Pod) -> Verdict:
-    where = f"on node {pod.spec.node_name}"
+    where = f" on node {pod.spec.node_name}"
     status = container(pod)
     state = status.state if status else ContainerState()
     if state.terminated is not None:
         # The Job's own condition follows at once; until then nothing is decided.
-        return Verdict(Stage.RUNNING, f"the pod has ended {where} with status {state.terminated.exit_code}")
+        return Verdict(Stage.RUNNING, f"the pod has ended{where} with status {state.terminated.exit_code}")
     if state.running is not None:
-        return Verdict(Stage.RUNNING, f"the pod runs {where}")
-    waiting = state.waiting
-    if waiting is not None and waiting.reason in _HOPELESS:
-        return Verdict(Stage.SCHEDULED, f"the container cannot start {where}: {waiting.reason}: "
-                       f"{_clean(waiting.message)}", hopeless=True)  # fmt: skip
-    if waiting is not None and waiting.reason in _IMAGE_TROUBLE:
-        pull = situation.event("Failed")
-        message = waiting.message if waiting.reason == "ErrImagePull" or pull is None else pull.message
-        return Verdict(Stage.SCHEDULED, f"the image {status.image if status else ''} cannot be pulled {where}: "
-                       f"{waiting.reason}: {_clean(message)}", passing=True, hint=_CHECK_IMAGE)  # fmt: skip
-    if (trouble := situation.event("FailedMount", "FailedCreatePodSandBox", "FailedAttachVolume")) is not None:
-        return Verdict(Stage.SCHEDULED, f"the pod does not start {where}: {_clean(trouble.message)}")
-    return Verdict(Stage.SCHEDULED, f"the pod starts {where}")
+        return Verdict(Stage.RUNNING, f"the pod runs{where}")
+    return _verdict(Stage.SCHEDULED, starting(status, situation.event, where))
+
+
+def _verdict(stage: Stage, state: PodState) -> Verdict:
+    return Verdict(stage, state.explanation, state.hopeless, state.passing, _HINTS.get(state.cause, ""))
 
 
 def _failed(condition: Condition, pod: Pod | None) -> str:
     if condition.reason == "DeadlineExceeded":
-        return f"the Job ran into its own deadline: {_clean(condition.message)}"
+        return f"the Job ran into its own deadline: {clean(condition.message)}"
     if pod is not None and pod.status.phase == "Failed":
         return _pod_failed(pod)
-    return f"the Job has failed: {condition.reason}: {_clean(condition.message)}"
+    return f"the Job has failed: {condition.reason}: {clean(condition.message)}"
 
 
 def _pod_failed(pod: Pod) -> str:
@@ -165,7 +131,7 @@ def _pod_failed(pod: Pod) -> str:
     status = container(pod)
     ended = status.state.terminated if status else None
     if ended is None:
-        return f"the pod has failed{where}: {pod.status.reason or 'no reason given'}: {_clean(pod.status.message)}"
+        return f"the pod has failed{where}: {pod.status.reason or 'no reason given'}: {clean(pod.status.message)}"
     why = f" ({ended.reason})" if ended.reason not in ("", "Error") else ""
     return f"the snapshot has failed{where} with status {ended.exit_code}{why}"
 
@@ -173,13 +139,3 @@ def _pod_failed(pod: Pod) -> str:
 def container(pod: Pod) -> ContainerStatus | None:
     """The status of our container."""
     return next((status for status in pod.status.container_statuses if status.name == CONTAINER), None)
-
-
-def _condition(pod: Pod, kind: str) -> Condition | None:
-    return next((condition for condition in pod.status.conditions if condition.type == kind), None)
-
-
-def _clean(message: str) -> str:
-    """One line of bounded length, without a full stop."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in message[:2000]).split()).rstrip(".")
-    return line if len(line) <= 600 else line[:599] + "…"

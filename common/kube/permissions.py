@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from agent.job.together import together
 from common.errors import ClusterError, Code
 from common.kube.call import path_of
 from common.kube.client import Kube
+from common.kube.together import together
 
 
 class Permission(NamedTuple):
@@ -65,12 +65,12 @@ async def _check(kube: Kube, permission: Permission) -> PermissionCheck:
     return PermissionCheck(permission, review.status.allowed, review.status.reason)
 
 
-def refuse_missing(checks: Iterable[PermissionCheck]) -> None:
-    """Raise ClusterError (CLUSTER_FORBIDDEN) naming every permission that is missing."""
+def refuse_missing(checks: Iterable[PermissionCheck], hint: str) -> None:
+    """Raise ClusterError (CLUSTER_FORBIDDEN) naming every permission that is missing; `hint` says what to do."""
     missing = [str(check.permission) for check in checks if not check.allowed]
     if missing:
         raise ClusterError(
             Code.CLUSTER_FORBIDDEN,
             f"you may not {'; nor '.join(missing)}",
-            "Nothing was created. Ask a cluster administrator for these, or to apply manifests/job/1-deps.yaml.",
+            hint,
         )
