@@ -1,6 +1,6 @@
 """Simulated agents: thousands in one process, the real protocol over real TLS, content from five of tests/hosts.
 
-    python -m tests.fleet.simulator --port PORT --directory DIRECTORY --count N [--naming counted] [--all-different]
+    python -m tests.fleet.simulator --port PORT --directory DIRECTORY --count N [--naming counted] [--contents N]
 
 Commands come as lines on standard input, answers as lines of JSON on standard output:
 
@@ -84,7 +84,8 @@ class SimulatedAgent:
         """Other values of some sysctls from now on."""
         changes: dict[tuple[str, str, str], Scalar | None] = {("OS", "sysctl", key): values[key] for key in values}
         pieces = split(self.kind.snapshot(self.name, changes))
-        self._contents.update(pieces.contents)
+        own = pieces.contents.keys() - self._pieces.contents.keys()
+        self._contents.update((digest, pieces.contents[digest]) for digest in own)
         for section in pieces.sections:
             if section.kind is MeasurementType.OS:
                 self._sections[section.kind] = SectionDigests(
@@ -144,15 +145,15 @@ async def main() -> None:
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--naming", choices=sorted(NAMINGS), default="counted")
-    parser.add_argument("--all-different", action="store_true")
+    parser.add_argument("--contents", type=int, default=0, help="distinct nodes, when more than the five kinds")
     options = parser.parse_args()
     templates = Templates()
     agents = []
     kinds = hosts()
     for number in range(options.count):
         agent = SimulatedAgent(NAMINGS[options.naming](number), kinds[number % len(kinds)], templates)
-        if options.all_different:
-            agent.differ(number)
+        if options.contents:
+            agent.differ(number % options.contents)
         agents.append(agent)
     context = ssl.create_default_context(cadata=(options.directory / "ca.crt").read_text())
     loop = asyncio.get_running_loop()
