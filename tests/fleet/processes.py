@@ -40,20 +40,29 @@ class Process:
             cwd=Path(__file__).parents[2],
         )
 
+    @property
+    def output(self) -> IO[bytes]:
+        """What it prints."""
+        assert self.process.stdout is not None
+        return self.process.stdout
+
     def read_line(self) -> dict[str, Any]:
         """The next line of JSON it prints. Raises RuntimeError with its log when it has ended instead."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        line = self.output.readline()
         if not line:
             raise RuntimeError(f"the process ended: {self.log.read_text()[-2000:]}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def command(self, line: str) -> dict[str, Any]:
-        """Send a line, get one back."""
+    def tell(self, line: str) -> None:
+        """Send a line."""
         assert self.process.stdin is not None
         self.process.stdin.write(line.encode() + b"\n")
         self.process.stdin.flush()
+
+    def command(self, line: str) -> dict[str, Any]:
+        """Send a line, get one back."""
+        self.tell(line)
         return self.read_line()
 
     def signal(self, number: Signals) -> None:
@@ -95,13 +104,20 @@ class Aggregator(Process):
     """`python -m aggregator --local`, serving."""
 
     def __init__(
-        self, directory: Path, nodes: str, link_port: int = 0, api_port: int = 0, address: str = "127.0.0.1"
+        self,
+        directory: Path,
+        nodes: str,
+        link_port: int = 0,
+        api_port: int = 0,
+        address: str = "127.0.0.1",
+        through: Sequence[str] = (),
     ) -> None:
+        """`through` is a module that runs it (tests.fleet.stepping)."""
         ports = ["--link-port", str(link_port), "--api-port", str(api_port), "--address", address]
         self.address = address
         self.directory = directory
         super().__init__(
-            ["aggregator", "--local", str(directory), "--nodes", nodes, *ports, "--log-level", "warning"],
+            [*through, "aggregator", "--local", str(directory), "--nodes", nodes, *ports, "--log-level", "warning"],
             directory.with_name(f"{directory.name}-aggregator.log"),
         )
         ports_used = self.read_line()
@@ -124,16 +140,34 @@ class Agent(Process):
         node: str,
         environment: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
+        through: Sequence[str] = (),
     ) -> None:
         self.node = node
         directory = aggregator.directory
         super().__init__(
-            ["agent", "--aggregator", aggregator.url, "--node", node, "--ca-file", str(directory / "ca.crt"),
-             "--token-file", str(directory / "tokens" / node), "--health-port", "0"],
+            [*through, "agent", "--aggregator", aggregator.url, "--node", node, "--health-port", "0",
+             "--ca-file", str(directory / "ca.crt"), "--token-file", str(directory / "tokens" / node)],
             directory.with_name(f"{directory.name}-agent-{node}-{time.monotonic_ns()}.log"),
             environment=environment,
             prefix=prefix,
         )  # fmt: skip
+
+
+class Rogue(Process):
+    """`python -m tests.fleet.rogue`: an agent that misbehaves in one way, once it is linked or refused."""
+
+    def __init__(
+        self, aggregator: Aggregator, how: str, node: str, token_file: Path | None = None, contents: str = ""
+    ) -> None:
+        """`contents` is what no agent had before, unless several are given the same."""
+        self.node = node
+        directory = aggregator.directory
+        arguments = [how, node, "--port", str(aggregator.link_port), "--directory", str(directory)]
+        arguments += ["--token-file", str(token_file)] if token_file else []
+        arguments += ["--contents", contents or f"{time.monotonic_ns()}"]
+        log = directory.with_name(f"{directory.name}-rogue-{node}-{time.monotonic_ns()}.log")
+        super().__init__(["tests.fleet.rogue", *arguments], log, stdin=True)
+        self.dialled = self.read_line()
 
 
 class Client:
