@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from agent.job.objects import JOB_UID_LABEL
 from agent.job.situation import Situation, Stage, Verdict, judge
@@ -12,12 +12,11 @@ from common.errors import ClusterError, Code
 from common.kube.call import path_of
 from common.kube.client import Kube
 from common.kube.configmaps import SHARDS
-from common.kube.errors import KubeError
 from common.kube.podstate import GRACE
 from common.kube.types import ConfigMap, Event, Job, Metadata, Pod
 from common.kube.watch import ChangeKind, Reset, watch
+from common.kube.watching import Watching
 
-_T = TypeVar("_T", Job, Pod, Event, ConfigMap)
 _ORDER: Final = list(Stage)
 
 
@@ -39,11 +38,10 @@ class Follower:
     ) -> None:
         """`on_change` hears each new explanation of how the Job is getting on."""
         self.situation = Situation(followed.uid)
-        self._kube = kube
         self._followed = followed
         self._on_change = on_change
         self._explanation = ""
-        self._changed = asyncio.Event()
+        self._watching = Watching(kube)
         self._trouble: ClusterError | None = None
 
     @property
@@ -55,21 +53,15 @@ class Follower:
         """Watch while the block runs."""
         namespace, name, uid, output = self._followed
         by_name, by_job = {"fieldSelector": f"metadata.name={name}"}, {"labelSelector": f"{JOB_UID_LABEL}={uid}"}
-        watches = [
-            self._watch(path_of("batch/v1", "jobs", namespace), Job, self._take_job, by_name),
-            self._watch(path_of("v1", "pods", namespace), Pod, self._take_pod, by_job),
-            self._watch(path_of("v1", "events", namespace), Event, self._take_event, {}, needed=False),
-        ]
+        # Events only explain, and the output only comes sooner; without the right to watch them the rest goes on.
+        self._watching.add(path_of("batch/v1", "jobs", namespace), Job, self._take_job, by_name)
+        self._watching.add(path_of("v1", "pods", namespace), Pod, self._take_pod, by_job)
+        self._watching.add(path_of("v1", "events", namespace), Event, self._take_event, needed=False)
         if output is not None:
             path, selector = path_of("v1", "configmaps", output[0]), {"fieldSelector": f"metadata.name={output[1]}"}
-            watches.append(self._watch(path, ConfigMap, self._take_output, selector, needed=False))
-        tasks = [asyncio.create_task(watch) for watch in watches]
-        try:
+            self._watching.add(path, ConfigMap, self._take_output, selector, needed=False)
+        async with self._watching.running():
             yield self
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def until(self, stage: Stage, seconds: float) -> Verdict:
         """Wait until the Job has come as far as `stage` or has ended.
@@ -80,12 +72,12 @@ class Follower:
         deadline = time.monotonic() + seconds
         troubled_since: float | None = None
         while True:
-            self._changed.clear()
+            self._watching.changed.clear()
             verdict = self.verdict
             now = time.monotonic()
             self._tell(verdict)
-            if self._trouble is not None:
-                raise self._out_of_time(seconds) if self._trouble.code is Code.DEADLINE else self._trouble
+            if (trouble := self._trouble or self._watching.trouble) is not None:
+                raise self._out_of_time(seconds) if trouble.code is Code.DEADLINE else trouble
             if verdict.stage is Stage.FAILED or _ORDER.index(verdict.stage) >= _ORDER.index(stage):
                 return verdict
             troubled_since = (troubled_since or now) if verdict.passing else None
@@ -94,11 +86,7 @@ class Follower:
             if now >= deadline:
                 raise self._out_of_time(seconds)
             wake = deadline if troubled_since is None else min(deadline, troubled_since + GRACE)
-            try:
-                async with asyncio.timeout(max(0.0, wake - now)):
-                    await self._changed.wait()
-            except TimeoutError:
-                continue
+            await self._watching.wait(wake - now)
 
     def _tell(self, verdict: Verdict) -> None:
         if verdict.explanation != self._explanation:
@@ -108,36 +96,12 @@ class Follower:
     def _out_of_time(self, seconds: float) -> ClusterError:
         """Never a bare timeout: the last that was seen says why."""
         verdict = self.verdict
-        why = self._trouble.__cause__ if self._trouble else None  # such as a connection lost since then
+        trouble = self._watching.trouble
+        why = trouble.__cause__ if trouble else None  # such as a connection lost since then
         lost = f"; then {why.message}" if isinstance(why, ClusterError) else ""
         return ClusterError(
             Code.DEADLINE, f"out of time after {seconds:.3g} s: {verdict.explanation}{lost}", verdict.hint
         )
-
-    async def _watch(
-        self,
-        path: str,
-        kind: type[_T],
-        take: Callable[[_T, bool], None],
-        params: dict[str, str],
-        *,
-        needed: bool = True,
-    ) -> None:
-        try:
-            async with aclosing(watch(self._kube, path, kind, params)) as changes:
-                async for change in changes:
-                    if isinstance(change, Reset):
-                        for item in change.items:
-                            take(item, False)
-                    else:
-                        take(change.item, change.kind is ChangeKind.DELETED)
-                    self._changed.set()
-        except KubeError as error:
-            # Events only explain, and the output only comes sooner; without the right to watch them the rest goes on.
-            if not needed and error.code is Code.CLUSTER_FORBIDDEN:
-                return
-            self._trouble = error
-            self._changed.set()
 
     def _take_job(self, job: Job, gone: bool) -> None:
         if job.metadata.uid != self._followed.uid:
