@@ -44,12 +44,13 @@ class LinkEndpoint:
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 
-    async def stop(self) -> None:
-        """Listen no more; agents are told to come back later."""
+    async def stop(self, reason: Closed) -> None:
+        """Listen no more and end all links for this reason. It can be started again."""
         if self._server is not None:
             self._server.close()
+            self._server = None
         for connection in list(self.connections):
-            connection.end(Closed.GOING_AWAY)
+            connection.end(reason)
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)

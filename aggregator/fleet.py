@@ -21,7 +21,7 @@ from aggregator.publish import Publisher
 from aggregator.run import Run
 from aggregator.runs import Runs
 from aggregator.settings import Settings
-from common.errors import EidosError
+from common.errors import Code, EidosError, FleetError
 from common.fleet import FleetMetadata, FleetSnapshot
 from common.model import MeasurementType, Scalar, Snapshot
 from common.section import Own, assemble
@@ -69,7 +69,7 @@ class Fleet:
             if task is not None:
                 task.cancel()
         await asyncio.gather(*filter(None, (self._ticking, self._publishing)), return_exceptions=True)
-        await self.runs.stop()
+        await self.runs.end_all("the aggregator is stopping")
         self._folder.shutdown(wait=True, cancel_futures=True)
         self.store.close()
 
@@ -148,6 +148,14 @@ class Fleet:
                 await publisher.publish(document)
             except (OSError, EidosError) as error:
                 _log.error("not published", extra={"run": document.metadata.run, "detail": str(error)})
+
+    def last(self) -> tuple[Run, FleetSnapshot]:
+        """The last snapshot over the whole fleet, and its run. Raises FleetError when there is none yet."""
+        if self.latest is None or self.latest.document is None:
+            raise FleetError(
+                Code.FLEET_NOT_FOUND, "there is no snapshot yet", "Take one: eidos fleet snapshot (POST /v1/runs)."
+            )
+        return self.latest, self.latest.document
 
     def snapshot_of(self, name: str) -> Snapshot | None:
         """One node's last known snapshot, exactly as one-shot mode would have written it; None when not known."""

@@ -8,13 +8,14 @@ collected. Facts of a node that did not answer are still its last known ones: a 
     stale        its agent is there, but could not collect anew: what is known is from before
     timeout      was asked and did not answer by the deadline
     unreachable  had an agent, whose link is down
-    no-agent     no agent has ever been heard of
+    no-agent     no agent has ever been heard of, and none is known to run there
     not-ready    as no-agent or unreachable, and the cluster says that the node itself is not ready
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -25,7 +26,19 @@ from common.model import CollectionEntry, State
 from common.wire import Closed
 
 NEVER_CONNECTED: Final = "no agent has connected"
+NOT_YET: Final = "its agent runs, but has not connected"
+REMOVED: Final = "the node was removed from the cluster"
 CONTENT_MISSING: Final = "answered, but not all of its content arrived"
+
+
+class Agent(StrEnum):
+    """What the cluster says of a node's agent."""
+
+    UNKNOWN = "unknown"
+    """There is no cluster to say anything."""
+    RUNNING = "running"
+    DOWN = "down"
+    """It is not there, or does not come up."""
 
 
 class Expected(msgspec.Struct, frozen=True):
@@ -36,6 +49,9 @@ class Expected(msgspec.Struct, frozen=True):
     reason: str = ""
     """Why the node is not ready, in the cluster's words."""
     labels: Mapping[str, str] = {}
+    agent: Agent = Agent.UNKNOWN
+    agent_reason: str = ""
+    """Why its agent is down, in the cluster's words."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -88,9 +104,13 @@ def _settle(node: Expected, seen: Sighting, seconds: float) -> Entry:
         return Entry(node.node, NodeState.STALE, "its agent connected after the run began", seen.facts_at)
     if not node.ready:
         return Entry(node.node, NodeState.NOT_READY, node.reason or "the node is not ready", seen.facts_at)
+    why = node.agent_reason if node.agent is Agent.DOWN else ""
     if seen.closed is not None:
-        return Entry(node.node, NodeState.UNREACHABLE, f"link down: {_LINK_DOWN[seen.closed]}", seen.facts_at)
-    return Entry(node.node, NodeState.NO_AGENT, NEVER_CONNECTED, seen.facts_at)
+        reason = f"link down: {why or _LINK_DOWN[seen.closed]}"
+        return Entry(node.node, NodeState.UNREACHABLE, reason, seen.facts_at)
+    if node.agent is Agent.RUNNING:
+        return Entry(node.node, NodeState.UNREACHABLE, NOT_YET, seen.facts_at)
+    return Entry(node.node, NodeState.NO_AGENT, why or NEVER_CONNECTED, seen.facts_at)
 
 
 def _answered(answer: Answer) -> tuple[NodeState, str]:

@@ -24,7 +24,7 @@ from aggregator.publish import DirectoryPublisher
 from aggregator.server import Server
 from aggregator.settings import Settings
 from aggregator.signer import LOCAL_ISSUER, LOCAL_SERVICE_ACCOUNT, LocalSigner
-from aggregator.tls import BUNDLE, Authority
+from aggregator.tls import BUNDLE, Authority, OwnCertificates
 from aggregator.users import TokenUser
 
 TOKEN_SECONDS: Final = 3600.0
@@ -55,17 +55,22 @@ class LocalFleet:
             lambda: expected,
             DirectoryPublisher(self.directory / "published"),
         )
+        self._certificates = OwnCertificates(
+            Authority.from_files({path.name: path.read_bytes() for path in private.glob("authority-*.pem")}),
+            settings.names,
+        )
+        self._certificates.authority.rotate()
+        self._keep()
         self.server = Server(
             self.fleet,
             Authenticator(self.signer, LOCAL_ISSUER, LOCAL_SERVICE_ACCOUNT),
             TokenUser(self.user_token),
-            Authority.from_files({path.name: path.read_bytes() for path in private.glob("authority-*.pem")}),
-            self._keep,
+            self._certificates.issue(),
         )
         self._renewing: asyncio.Task[None] | None = None
 
-    def _keep(self, authority: Authority) -> None:
-        files = dict(authority.files)
+    def _keep(self) -> None:
+        files = dict(self._certificates.authority.files)
         write_whole(self.directory / BUNDLE, files.pop(BUNDLE), mode=0o644)
         for old in set((self.directory / "private").glob("authority-*.pem")):
             if old.name not in files:
@@ -86,7 +91,7 @@ class LocalFleet:
         """Serve. Raises OSError when an address is taken."""
         self.write_tokens()
         await self.server.start()
-        self._renewing = asyncio.get_running_loop().create_task(self._renew_tokens(), name="renew-tokens")
+        self._renewing = asyncio.get_running_loop().create_task(self._renew(), name="renew")
 
     async def stop(self) -> None:
         """Serve no more. Keys and tokens stay in the directory."""
@@ -95,10 +100,14 @@ class LocalFleet:
             await asyncio.gather(self._renewing, return_exceptions=True)
         await self.server.stop()
 
-    async def _renew_tokens(self) -> None:
+    async def _renew(self) -> None:
         while True:
             await asyncio.sleep(_RENEWED_EVERY)
             self.write_tokens()
+            if self._certificates.authority.rotate():
+                self._keep()
+            if self._certificates.is_due():
+                self.server.use_certificate(self._certificates.issue())
 
 
 def _kept(path: Path) -> bytes | None:

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from aggregator import websocket
 from aggregator.hub import Hub
-from aggregator.ledger import Answer, Expected, Sighting, settle
+from aggregator.ledger import REMOVED, Agent, Answer, Expected, Sighting, settle
 from aggregator.nodes import Node
 from aggregator.run import Run, RunRequest
 from aggregator.settings import RunSettings
@@ -48,7 +50,8 @@ class Runs:
         self._tasks: set[asyncio.Task[None]] = set()
         self._number = itertools.count(1)
         self._epoch = f"{int(time.time()):x}"
-        self._warm_at = time.monotonic() + settings.warming
+        self._ending = ""
+        self.warm_up()
         self.finished: dict[str, Run] = {}
         """The last runs, oldest first."""
 
@@ -80,14 +83,19 @@ class Runs:
         """A run by its id, while it is remembered."""
         return self._active.get(identity) or self._queued.get(identity) or self.finished.get(identity)
 
-    async def stop(self) -> None:
+    def warm_up(self) -> None:
+        """From now on, for a while, runs wait for agents that have not come back yet."""
+        self._warm_at = time.monotonic() + self._settings.warming
+
+    async def end_all(self, why: str) -> None:
         """End all runs as failed."""
+        self._ending = why
+        for run in self._queued.values():
+            self._end(run, why)
+        self._queued.clear()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for run in self._queued.values():
-            self._end(run, "the aggregator is stopping")
-        self._queued.clear()
 
     def _begin(self, run: Run) -> None:
         self._active[run.id] = run
@@ -106,7 +114,7 @@ class Runs:
             run.folded_after = time.monotonic() - run.began
             self._end(run, "")
         except asyncio.CancelledError:
-            self._end(run, "the aggregator is stopping")
+            self._end(run, self._ending)
             raise
         except Exception as error:  # a defect in folding must not leave callers waiting for ever
             _log.exception("run failed", extra={"run": run.id})
@@ -130,12 +138,23 @@ class Runs:
             await run.wait_settled(until)
         run.collected_after = time.monotonic() - run.began
         run.entries = settle(
-            run.expected, {node.node: self._sighting(run, node.node) for node in run.expected}, run.request.seconds
+            self._as_now(run.expected),
+            {node.node: self._sighting(run, node.node) for node in run.expected},
+            run.request.seconds,
         )
+
+    def _as_now(self, asked: list[Expected]) -> list[Expected]:
+        """The nodes of a run with what the cluster says of them at its end."""
+        now = {node.node: node for node in self._expected()}
+        return [now.get(node.node) or replace(node, ready=False, reason=REMOVED) for node in asked]
 
     def _missing(self, run: Run) -> bool:
         nodes = self._hub.nodes
-        return any((seen := nodes.get(node.node)) is None or seen.link is None for node in run.expected)
+        return any(
+            (seen := nodes.get(node.node)) is None or seen.link is None
+            for node in run.expected
+            if node.agent in (Agent.UNKNOWN, Agent.RUNNING)
+        )
 
     def _frame(self, run: Run, seconds: float) -> bytes:
         collect = Collect(run.id, list(run.request.sections), max(0.05, seconds * _HEADROOM))

@@ -102,6 +102,26 @@ class Authority:
         return published[-1] if published else self._pairs[0]
 
 
+class OwnCertificates:
+    """Server certificates of an authority of ours."""
+
+    def __init__(self, authority: Authority, names: Iterable[str]) -> None:
+        """`names` are what callers call the server: DNS names and addresses."""
+        self.authority = authority
+        self._names = tuple(names)
+        self._expires_at = datetime.min.replace(tzinfo=UTC)
+
+    def issue(self, now: datetime | None = None) -> tuple[bytes, bytes]:
+        """A new certificate and its key, both PEM."""
+        certificate, key = self.authority.issue(self._names, now)
+        self._expires_at = x509.load_pem_x509_certificate(certificate).not_valid_after_utc
+        return certificate, key
+
+    def is_due(self, now: datetime | None = None) -> bool:
+        """Whether a third of the last one's life or less is left."""
+        return self._expires_at - (now or datetime.now(UTC)) < SERVER_LIFETIME / 3
+
+
 class ServerTls:
     """The TLS context of the listeners. `reload` changes the certificate that new connections see."""
 
@@ -126,7 +146,6 @@ class ServerTls:
             trial = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             trial.load_cert_chain(file.name)  # a pair that does not fit must not spoil the one in use
             self.context.load_cert_chain(file.name)
-        self.expires_at = x509.load_pem_x509_certificate(certificate).not_valid_after_utc
 
     def trust_clients(self, authorities: str) -> None:
         """Take client certificates of these authorities (PEM) too, from the next connection on. Raises ssl.SSLError.
@@ -134,10 +153,6 @@ class ServerTls:
         OpenSSL forgets none of those it was told: who presents one must still be looked at.
         """
         self.context.load_verify_locations(cadata=authorities)
-
-    def is_due(self, now: datetime | None = None) -> bool:
-        """Whether a third of the certificate's life or less is left."""
-        return self.expires_at - (now or datetime.now(UTC)) < SERVER_LIFETIME / 3
 
 
 def _new_authority(now: datetime) -> _Pair:

@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from aggregator.duty import Duty
 from aggregator.users import UserAuthenticator, access_of, credentials_of
 from common.errors import Code, EidosError, FleetError
 from common.fleet_api import PROBLEM_TYPE, Problem
@@ -16,6 +17,8 @@ _log: Final = logging.getLogger(__name__)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 OPEN: Final = frozenset(("/livez", "/readyz"))
 """What anyone may ask: it says nothing about the fleet."""
+ALWAYS: Final = OPEN | {"/metrics"}
+"""What a standby answers too."""
 _RETRY_AFTER: Final = "5"
 
 
@@ -53,6 +56,21 @@ async def errors_as_problems(request: web.Request, handler: _Handler) -> web.Str
     except Exception:  # a defect in one handler must not show its inside to the caller
         _log.exception("request failed", extra={"path": request.path})
         return problem(500, "internal", "internal error", "The aggregator's log has the details.")
+
+
+def on_duty(duty: Callable[[], Duty]) -> Middleware:
+    """Who does not lead shows nothing of a fleet it does not know, and starts no runs."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: _Handler) -> web.StreamResponse:
+        now = duty()
+        if now is Duty.STANDBY and request.path not in ALWAYS:
+            raise web.HTTPServiceUnavailable(text="this aggregator is a standby: another one leads")
+        if now is Duty.SUSPENDED and request.method != "GET":
+            raise web.HTTPServiceUnavailable(text="the aggregator cannot tell at the moment whether it leads")
+        return await handler(request)
+
+    return check
 
 
 def users_only(users: UserAuthenticator) -> Middleware:

@@ -1,7 +1,7 @@
 """The endpoints of /v1, in one list. Handlers parse and render; what they show is made in views.py and below."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -10,15 +10,18 @@ from aiohttp import web
 from aggregator.api import views
 from aggregator.api.metrics import CONTENT_TYPE, Exposition
 from aggregator.api.negotiate import render
-from aggregator.api.problems import errors_as_problems, users_only
+from aggregator.api.problems import errors_as_problems, on_duty, users_only
+from aggregator.api.queries import QueryApi
+from aggregator.api.requests import after, body, limit
+from aggregator.duty import Duty
 from aggregator.fleet import Fleet
 from aggregator.run import Run, RunRequest
 from aggregator.selector import Selector
 from aggregator.settings import ApiSettings
 from aggregator.users import UserAuthenticator
-from common.errors import Code, FleetError, InputError, UsageError
-from common.fleet import FleetSnapshot, NodeState
-from common.fleet_api import MOST_ITEMS, NDJSON, GroupList, NodeList, OutlierList, RunBody, RunState
+from common.errors import Code, FleetError, UsageError
+from common.fleet import NodeState
+from common.fleet_api import NDJSON, GroupList, NodeList, OutlierList, RunBody, RunState
 from common.model import MeasurementType
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -29,10 +32,10 @@ _PROGRESS_EVERY: Final = 0.25
 class Api:
     """The handlers, over one fleet."""
 
-    def __init__(self, fleet: Fleet, settings: ApiSettings, ready: Callable[[], bool]) -> None:
+    def __init__(self, fleet: Fleet, settings: ApiSettings, duty: Callable[[], Duty]) -> None:
         self._fleet = fleet
         self._settings = settings
-        self._ready = ready
+        self._duty = duty
         self._exposition = Exposition(fleet)
         self._waiting = 0
 
@@ -59,7 +62,8 @@ class Api:
 
     async def readyz(self, request: web.Request) -> web.Response:
         """Agents and users are served."""
-        return web.Response(text="ok\n") if self._ready() else web.Response(status=503, text="not ready\n")
+        duty = self._duty()
+        return web.Response(text="ok\n") if duty is Duty.LEADING else web.Response(status=503, text=f"{duty}\n")
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Prometheus' text format."""
@@ -70,7 +74,7 @@ class Api:
 
         With `Accept: application/x-ndjson` progress is streamed, one object a line; the last is done or failed.
         """
-        run_request = self._run_request(await self._body(request))
+        run_request = self._run_request(await body(request, RunBody, self._settings.body_within))
         stream = NDJSON in request.headers.get("Accept", "")
         if "respond-async" in request.headers.get("Prefer", ""):
             run = self._fleet.runs.start(run_request)
@@ -97,7 +101,7 @@ class Api:
 
     async def snapshot(self, request: web.Request) -> web.Response:
         """The last document over the whole fleet."""
-        run, document = self._latest()
+        run, document = self._fleet.last()
         return await render(request, document, run.id)
 
     async def nodes(self, request: web.Request) -> web.Response:
@@ -105,7 +109,7 @@ class Api:
         states = frozenset(filter(None, request.query.get("state", "").split(",")))
         if unknown := states - {state.value for state in NodeState}:
             raise UsageError(f"there is no state {min(unknown)[:40]!r}", f"Choose from {', '.join(NodeState)}.")
-        items, more = views.nodes(self._fleet, request.query.get("after", ""), _limit(request.query), states)
+        items, more = views.nodes(self._fleet, after(request.query), limit(request.query), states)
         return await render(request, NodeList(items, items[-1].node if more else ""))
 
     async def node(self, request: web.Request) -> web.Response:
@@ -118,29 +122,21 @@ class Api:
 
     async def groups(self, request: web.Request) -> web.Response:
         """Groups of equal nodes, largest first."""
-        run, document = self._latest()
+        run, document = self._fleet.last()
         return await render(request, GroupList(document.groups, document.node_table), run.id)
 
     async def outliers(self, request: web.Request) -> web.Response:
         """Outliers, those that differ least first."""
-        run, document = self._latest()
+        run, document = self._fleet.last()
         return await render(request, OutlierList(document.outliers, document.node_table), run.id)
 
     async def fact(self, request: web.Request) -> web.Response:
         """One fact across the fleet: values and who has them."""
-        run, _ = self._latest()
-        after, limit = request.query.get("after", ""), _limit(request.query)
+        run, document = self._fleet.last()
+        page = after(request.query), limit(request.query)
         with self._fleet.reading_content():
-            view = await asyncio.to_thread(views.fact, self._fleet, run, request.match_info["fact"], after, limit)
+            view = await asyncio.to_thread(views.fact, self._fleet, run, document, request.match_info["fact"], *page)
         return await render(request, view)
-
-    def _latest(self) -> tuple[Run, FleetSnapshot]:
-        run = self._fleet.latest
-        if run is None or run.document is None:
-            raise FleetError(
-                Code.FLEET_NOT_FOUND, "there is no snapshot yet", "Take one: eidos fleet snapshot (POST /v1/runs)."
-            )
-        return run, run.document
 
     def _find(self, request: web.Request) -> Run:
         run = self._fleet.runs.find(request.match_info["run"])
@@ -165,42 +161,26 @@ class Api:
         await response.write_eof()
         return response
 
-    async def _body(self, request: web.Request) -> RunBody:
-        try:
-            async with asyncio.timeout(self._settings.body_within):
-                text = await request.read()
-        except TimeoutError as error:
-            raise web.HTTPRequestTimeout(text="the request's body did not come in time") from error
-        try:
-            return msgspec.json.decode(text, type=RunBody) if text.strip() else RunBody()
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise InputError(Code.INPUT_MALFORMED, f"the body is not a run request: {error}") from error
-
-    def _run_request(self, body: RunBody) -> RunRequest:
+    def _run_request(self, asked: RunBody) -> RunRequest:
         return RunRequest(
-            Selector(body.nodes, body.labels),
-            tuple(kind for kind in MeasurementType if kind in body.sections),
-            body.seconds if body.seconds is not None else self._fleet.settings.run.seconds,
+            Selector(asked.nodes, asked.labels),
+            tuple(kind for kind in MeasurementType if kind in asked.sections),
+            asked.seconds if asked.seconds is not None else self._fleet.settings.run.seconds,
         )
-
-
-def _limit(query: Mapping[str, str]) -> int:
-    text = query.get("limit", str(views.DEFAULT_ITEMS))
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= MOST_ITEMS):
-        raise UsageError(f"limit must be a number from 1 to {MOST_ITEMS}")
-    return int(text)
 
 
 def application(
     fleet: Fleet,
     users: UserAuthenticator,
     settings: ApiSettings,
-    ready: Callable[[], bool],
+    duty: Callable[[], Duty],
     prefixes: Sequence[str] = ("",),
 ) -> web.Application:
     """The API as an application; /v1 is there behind each of the prefixes."""
-    app = web.Application(client_max_size=settings.most_body, middlewares=[errors_as_problems, users_only(users)])
-    for route in Api(fleet, settings, ready).routes():
+    app = web.Application(
+        client_max_size=settings.most_body, middlewares=[errors_as_problems, on_duty(duty), users_only(users)]
+    )
+    for route in (*Api(fleet, settings, duty).routes(), *QueryApi(fleet, settings).routes()):
         for prefix in prefixes if route.path.startswith("/v1/") else ("",):
             app.add_routes([web.RouteDef(route.method, prefix + route.path, route.handler, route.kwargs)])
     return app

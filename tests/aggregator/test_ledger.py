@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.ledger import Answer, Entry, Expected, Sighting, failures_of, fold_ledger, settle
+from aggregator.ledger import Agent, Answer, Entry, Expected, Sighting, failures_of, fold_ledger, settle
 from aggregator.names import NodeNames, unfold_names
 from common.fleet import NodeState
 from common.model import CollectionEntry, FailureCode, MeasurementType, State
@@ -43,6 +43,27 @@ OK = Answer(stale=False, complete=True, failures="")
         (Expected("n", ready=False), Sighting(connected=True, asked=True, answer=OK), "ok", ""),
         (Expected("n"), Sighting(), "no-agent", "no agent has connected"),
         (Expected("n"), Sighting(asked=True, answer=OK, closed=Closed.LOST), "ok", ""),
+        (Expected("n", agent=Agent.DOWN, agent_reason="no pod"), Sighting(), "no-agent", "no pod"),
+        (
+            Expected("n", agent=Agent.DOWN, agent_reason="no pod"),
+            Sighting(closed=Closed.LOST),
+            "unreachable",
+            "link down: no pod",
+        ),
+        (Expected("n", agent=Agent.RUNNING), Sighting(), "unreachable", "its agent runs, but has not connected"),
+        (
+            Expected("n", agent=Agent.RUNNING),
+            Sighting(closed=Closed.SILENT),
+            "unreachable",
+            "link down: the agent fell silent",
+        ),
+        (
+            Expected("n", ready=False, reason="kubelet", agent=Agent.DOWN, agent_reason="no pod"),
+            Sighting(),
+            "not-ready",
+            "kubelet",
+        ),
+        (Expected("n", agent=Agent.DOWN, agent_reason="no pod"), Sighting(connected=True, answer=OK), "ok", ""),
     ],
 )
 def test_states(node: Expected, seen: Sighting, state: str, reason: str) -> None:

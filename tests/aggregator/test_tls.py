@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 
-from aggregator.tls import AUTHORITY_LIFETIME, BUNDLE, OVERLAP, SERVER_LIFETIME, Authority, ServerTls
+from aggregator.tls import AUTHORITY_LIFETIME, BUNDLE, OVERLAP, SERVER_LIFETIME, Authority, OwnCertificates, ServerTls
 
 NOW = datetime.now(UTC)
 
@@ -98,6 +98,8 @@ async def test_a_new_certificate_is_seen_by_the_next_connection_without_a_restar
 def test_a_certificate_is_due_when_a_third_of_its_life_is_left() -> None:
     authority = Authority()
     authority.rotate(NOW)
-    tls = ServerTls(*authority.issue(["a"], NOW))
-    assert not tls.is_due(NOW + SERVER_LIFETIME / 2)
-    assert tls.is_due(NOW + SERVER_LIFETIME * 0.7)
+    certificates = OwnCertificates(authority, ["a"])
+    assert certificates.is_due(NOW), "there is none yet"
+    certificates.issue(NOW)
+    assert not certificates.is_due(NOW + SERVER_LIFETIME / 2)
+    assert certificates.is_due(NOW + SERVER_LIFETIME * 0.7)

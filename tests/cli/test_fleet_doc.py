@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from aggregator.api.routes import application
+from aggregator.duty import Duty
 from aggregator.fleet import Fleet
 from aggregator.settings import Settings
 from aggregator.users import TokenUser
@@ -20,7 +21,7 @@ def shape(method: str, path: str) -> str:
 async def test_every_endpoint_is_described(tmp_path: Path) -> None:
     settings = Settings(tmp_path)
     fleet = Fleet(settings, list)
-    app = application(fleet, TokenUser("token"), settings.api, lambda: True)
+    app = application(fleet, TokenUser("token"), settings.api, lambda: Duty.LEADING)
     resources = [(route.method, route.resource) for route in app.router.routes() if route.method != "HEAD"]
     served = {shape(method, resource.canonical) for method, resource in resources if resource is not None}
     described = {shape(method, path) for method, path in re.findall(r"`(GET|POST) (/[^`?]*)", PAGE)}
