@@ -4,7 +4,8 @@
 - it is the same pod, and the first link does not answer a challenge: the connection broke and the agent is back.
 
 Otherwise it is refused: a second agent, or a copied token, cannot push a living agent out. A token older than the
-newest one seen of its node is refused in any case, so that one taken from an old disk or log opens nothing.
+newest one seen of its node is refused in any case, so that one taken from an old disk or log opens nothing. Unless the
+newest one is from the future: then clocks were ahead when it was seen, and it would lock its node out for as long.
 """
 
 import asyncio
@@ -47,6 +48,8 @@ class Admission:
         node = self._hub.node(identity.node)
         if node is None:
             raise Refused(Closed.FULL, 503)
+        if _is_ahead(node.token_issued_at):
+            node.token_issued_at = 0.0
         if identity.issued_at < node.token_issued_at - _OLDER_BY:
             raise Refused(Closed.DUPLICATE, 409)
         if node.link is not None:
@@ -65,7 +68,7 @@ class Admission:
             return  # the old token still holds for a while; the agent dials again after that
         if identity.node != node.name or identity.pod != link.identity.pod:
             raise FrameError(Closed.OTHER_NODE, "a token of another node or pod")
-        if identity.issued_at < link.identity.issued_at:
+        if identity.issued_at < link.identity.issued_at and not _is_ahead(link.identity.issued_at):
             raise FrameError(Closed.DUPLICATE, "a token older than the one in use")
         link.identified(identity)
         node.token_issued_at = max(node.token_issued_at, identity.issued_at)
@@ -102,3 +105,8 @@ class Admission:
     def _give_way(self, node: Node, incumbent: Link, reason: Closed) -> None:
         incumbent.close(reason)
         self._hub.detach(node, incumbent)
+
+
+def _is_ahead(issued_at: float) -> bool:
+    """Whether a token that was good when it was seen is from the future now."""
+    return issued_at > time.time() + _OLDER_BY

@@ -244,3 +244,19 @@ def test_a_clock_that_steps_in_the_middle_of_a_run(fleet: Fleet, who: str, signa
         fleet.agents["n2"].signal(SIGCONT)
     fleet.run()
     fleet.assert_others_untouched()
+
+
+def test_a_token_seen_while_clocks_were_ahead_locks_nobody_out(fleet: Fleet, rogues: list[Rogue]) -> None:
+    node = fleet.next_bad()
+    fleet.aggregator.signal(SIGUSR1)
+    try:
+        rogues.append(Rogue(fleet.aggregator, "honest", node, fleet.token(node, now=time.time() + STEP)))
+        assert rogues[0].dialled["status"] == 101
+    finally:
+        fleet.aggregator.signal(SIGUSR2)
+    rogues[0].end(SIGKILL)
+    rogues.append(Rogue(fleet.aggregator, "honest", node, fleet.token(node)))
+    assert rogues[1].dialled["status"] == 101
+    fleet.run()
+    assert fleet.end_of(node) == ("ok", "")
+    fleet.assert_others_untouched()
