@@ -42,8 +42,8 @@ class IndexedSnapshot:
             if entry.subtype:
                 self.endings[entry.type, entry.subtype] = entry
                 self.owners[entry.type, entry.subtype] = entry.collector
-                base, bracket, part = entry.subtype.removesuffix("]").partition("[")
-                if bracket and part:
+                base, part = split_part(entry.subtype)
+                if part:
                     self.unread_parts.setdefault((entry.type, base), []).append(part)
             else:
                 self.collectors[entry.collector] = entry
@@ -78,19 +78,28 @@ class IndexedSnapshot:
         parts = self.unread_parts.get(subject)
         if not parts or key in self.data.get(subject, {}):
             return False
-        indexes = split_key(key)[1]
-        return any(
-            key == part
-            or key.startswith((f"{part}.", f"{part}/"))
-            or (part.endswith("*") and key.startswith(part[:-1]))
-            or (part.isdecimal() and len(part) < 9 and int(part) in indexes)
-            for part in parts
-        )
+        return any(covers(part, key) for part in parts)
 
     def _collectors_of(self, subject: Subject, owner: str | None) -> list[CollectionEntry]:
         if owner is not None:
             return [self.collectors[owner]] if owner in self.collectors else []
         return [entry for entry in self.collectors.values() if entry.type is subject[0]]
+
+
+def split_part(subtype: str) -> tuple[str, str]:
+    """A subtype's name and the part of it that a line of `collection:` is about; no part when it is about all."""
+    base, bracket, part = subtype.removesuffix("]").partition("[")
+    return (base, part) if bracket and part else (subtype, "")
+
+
+def covers(part: str, key: str) -> bool:
+    """Whether a key belongs to a part of its subtype."""
+    return (
+        key == part
+        or key.startswith((f"{part}.", f"{part}/"))
+        or (part.endswith("*") and key.startswith(part[:-1]))
+        or (part.isdecimal() and len(part) < 9 and int(part) in split_key(key)[1])
+    )
 
 
 def failed_as_a_whole(entry: CollectionEntry) -> bool:

@@ -18,6 +18,8 @@ NDJSON: Final = "application/x-ndjson"
 """The media type that asks POST /v1/runs for progress, one Progress a line."""
 MOST_ITEMS: Final = 1000
 """Most items of one page."""
+MOST_EXPRESSION: Final = 4096
+"""Most characters of a query's expression."""
 
 
 class RunBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -112,6 +114,64 @@ class FactView(msgspec.Struct, frozen=True, omit_defaults=True):
     own: dict[str, Scalar] = {}
     more: str = ""
     """The node to continue after, when `own` was cut."""
+
+
+class QueryBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of POST /v1/query: what GET has in its query string."""
+
+    expression: Annotated[str, Meta(min_length=1, max_length=MOST_EXPRESSION)]
+    after: Annotated[str, Meta(max_length=253)] = ""
+    limit: Annotated[int, Meta(ge=1, le=MOST_ITEMS)] = 500
+
+
+class Match(StrEnum):
+    """What an expression gave for a node."""
+
+    MATCHED = "matched"
+    NOT_MATCHED = "not-matched"
+    UNDECIDED = "undecided"
+
+
+class QueryGroup(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Nodes that are alike in every fact the expression names."""
+
+    result: Match
+    count: int
+    nodes: str
+    values: dict[str, Scalar] = {}
+    """Single facts, by name as in the expression; without those that are not there."""
+    reason: str = ""
+    """Why it is undecided."""
+
+
+class QueryResult(
+    msgspec.Struct,
+    frozen=True,
+    rename={"continue_after": "continue", "not_matched": "not-matched", "left_out": "left-out"},
+):
+    """Which nodes an expression is true for."""
+
+    expression: str
+    run: str
+    """The run whose snapshot was asked."""
+    matched: int
+    not_matched: int
+    undecided: int
+    """Nodes that lack a fact the answer depends on, or have one of another type."""
+    unknown: int
+    """Expected nodes of which no facts are known."""
+    nodes: str
+    """All that match, as one set."""
+    items: list[str]
+    """One page of those that match, by name."""
+    continue_after: str
+    """Pass as `after` for the next page; empty on the last."""
+    groups: list[QueryGroup]
+    """Those that match first, then the undecided; the largest first."""
+    left_out: int
+    """Groups beyond the first 100."""
+    nowhere: list[str]
+    """Facts the expression names and no node has."""
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -1,7 +1,6 @@
 """What the API shows of the fleet besides the document itself. No HTTP here."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -9,6 +8,7 @@ from msgspec import UNSET, UnsetType
 from aggregator.fleet import Fleet
 from aggregator.ledger import timestamp
 from aggregator.names import unfold_names
+from aggregator.own_facts import own_value
 from aggregator.run import Run
 from aggregator.unfold import value_by_group
 from common.errors import Code, FleetError
@@ -16,9 +16,6 @@ from common.fleet import FleetSnapshot, FoldedSubtype
 from common.fleet_api import FactValue, FactView, NodeView
 from common.model import MeasurementType, Scalar
 from common.nodeset import fold_names, unfold_indexes
-from common.section import restored
-
-DEFAULT_ITEMS: Final = 500
 
 
 def nodes(fleet: Fleet, after: str, limit: int, states: frozenset[str]) -> tuple[list[NodeView], bool]:
@@ -51,13 +48,8 @@ def nodes(fleet: Fleet, after: str, limit: int, states: frozenset[str]) -> tuple
     return found, False
 
 
-def fact(fleet: Fleet, run: Run, text: str, after: str, limit: int) -> FactView:
+def fact(fleet: Fleet, run: Run, document: FleetSnapshot, text: str, after: str, limit: int) -> FactView:
     """`Type.subtype.key` across the fleet; reads content. Raises FleetError when nobody has it."""
-    document = run.document
-    if document is None:
-        raise FleetError(
-            Code.FLEET_NOT_FOUND, "there is no snapshot yet", "Take one: eidos fleet snapshot (POST /v1/runs)."
-        )
     for kind, subtype, key in _readings(document, text):
         folded = next(
             (s for m in document.measurements if m.type is kind for s in m.subtypes if s.subtype == subtype), None
@@ -118,27 +110,10 @@ def _own(
     for name in _after(sorted(run.group_of()), after):
         if len(found) == limit:
             return found, max(found)
-        value = _own_value(fleet, name, place)
+        value = own_value(fleet.hub.nodes.get(name), fleet.catalog, place)
         if value is not UNSET:
             found[name] = value
     return found, ""
-
-
-def _own_value(fleet: Fleet, name: str, place: tuple[MeasurementType, str, str]) -> Scalar | UnsetType:
-    kind, subtype, key = place
-    node = fleet.hub.nodes.get(name)
-    if node is None or node.known is None:
-        return UNSET
-    for digest in node.known.identities:
-        of_kind, own = fleet.catalog.identity(digest)
-        if of_kind is kind and subtype in own and key in own[subtype].data:
-            return own[subtype].data[key]
-    for digest in node.known.facts.sections:
-        of_kind, manifest = fleet.catalog.subtypes(digest)
-        if of_kind is kind and subtype in manifest:
-            data = fleet.catalog.data(manifest[subtype])
-            return restored(data[key], name) if key in data else UNSET
-    return UNSET
 
 
 def _after(names: Iterable[str], after: str) -> Iterator[str]:

@@ -1,0 +1,151 @@
+"""Which nodes an expression is true for: CEL over the facts of the last snapshot.
+
+The expression is evaluated once for every distinct combination of the facts it names, in a process of its own that is
+ended when it is late: whatever is asked, the aggregator goes on, and decision 012 says what else bounds it.
+"""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from aggregator.fleet import Fleet
+from aggregator.own_facts import own_value
+from aggregator.query_child import Answer, Given, Request, Verdict
+from aggregator.query_facts import FactTable, Row
+from aggregator.query_names import Name, Named, find_names, variable
+from aggregator.query_words import refusal, undecided
+from aggregator.run import Run
+from common.errors import Code, FleetError, UsageError
+from common.fleet import FleetSnapshot
+from common.fleet_api import Match, QueryBody, QueryGroup, QueryResult
+from common.nodeset import fold_names
+
+_AT_ONCE: Final = 2
+_WAITING: Final = 32
+_SECONDS: Final = 5
+"""Of the child's own time; it may wait for a processor for as long again."""
+_MOST_REQUEST: Final = 16 << 20
+_MOST_ANSWER: Final = 16 << 20
+_MOST_GROUPS: Final = 100
+_LATE: Final = "the expression takes more time or memory than a query may"
+
+_MATCH: Final = {True: Match.MATCHED, False: Match.NOT_MATCHED, None: Match.UNDECIDED}
+_ORDER: Final = {Match.MATCHED: 0, Match.UNDECIDED: 1, Match.NOT_MATCHED: 2}
+
+
+class Queries:
+    """Answers queries over one fleet, a few at a time."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._waiting = 0
+
+    async def answer(self, body: QueryBody, run: Run, document: FleetSnapshot) -> QueryResult:
+        """What the expression gives on the nodes of a document.
+
+        Raises UsageError, with line and column, when the expression cannot be evaluated; FleetError when too many
+        queries wait already.
+        """
+        named = find_names(body.expression)
+        if self._waiting >= _WAITING:
+            raise FleetError(Code.FLEET_BUSY, "too many queries wait for their turn", "Try again later.")
+        self._waiting += 1
+        try:
+            async with self._turns:
+                with self._fleet.reading_content():
+                    table = await asyncio.to_thread(self._table, named, document)
+                answer = await _evaluate(await asyncio.to_thread(_request, named, table.rows))
+        finally:
+            self._waiting -= 1
+        if answer.fault:
+            raise refusal(answer.fault, named)
+        return await asyncio.to_thread(_result, body, run, document, named, table, answer.verdicts)
+
+    def _table(self, named: Named, document: FleetSnapshot) -> FactTable:
+        nodes, catalog = self._fleet.hub.nodes, self._fleet.catalog
+        return FactTable(document, named.names, lambda node, place: own_value(nodes.get(node), catalog, place))
+
+
+def _request(named: Named, rows: Sequence[Row]) -> bytes:
+    variables = [variable(number) for number in range(len(named.names))]
+    request = Request(named.expression, variables, [list(row.cells) for row in rows], _SECONDS)
+    encoded = msgspec.msgpack.encode(request)
+    if len(encoded) > _MOST_REQUEST:
+        raise UsageError(
+            f"the facts named are more than {_MOST_REQUEST >> 20} MiB", "Name single facts instead of whole subtypes."
+        )
+    return encoded
+
+
+async def _evaluate(request: bytes) -> Answer:
+    """Have the child evaluate it, which has `_SECONDS` of its own time and twice that of ours."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "aggregator.query_child",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        limit=_MOST_ANSWER,
+    )
+    try:
+        async with asyncio.timeout(2 * _SECONDS):
+            answer, _ = await process.communicate(request)
+    except TimeoutError as error:
+        raise UsageError(_LATE, "Shorten it, or name fewer facts.") from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        if process.returncode > 0:
+            raise FleetError(Code.FLEET_FAILED, "the process that evaluates queries ended at once")
+        raise UsageError(_LATE, "Shorten it, or name fewer facts.")
+    return msgspec.msgpack.decode(answer, type=Answer)
+
+
+def _result(
+    body: QueryBody, run: Run, document: FleetSnapshot, named: Named, table: FactTable, verdicts: Sequence[Verdict]
+) -> QueryResult:
+    counts = dict.fromkeys(Match, 0)
+    matched: list[str] = []
+    groups: list[tuple[Match, Row, str]] = []
+    for row, verdict in zip(table.rows, verdicts, strict=True):
+        match = (
+            Match.UNDECIDED if verdict.matches is None else Match.MATCHED if verdict.matches else Match.NOT_MATCHED
+        )
+        counts[match] += len(row.nodes)
+        if match is Match.MATCHED:
+            matched.extend(row.nodes)
+        groups.append((match, row, undecided(verdict.reason, named.names, row.cells)))
+    matched.sort()
+    groups.sort(key=lambda group: (_ORDER[group[0]], -len(group[1].nodes), min(group[1].nodes)))
+    rest = [node for node in matched if node > body.after]
+    page = rest[: body.limit]
+    return QueryResult(
+        expression=body.expression,
+        run=run.id,
+        matched=counts[Match.MATCHED],
+        not_matched=counts[Match.NOT_MATCHED],
+        undecided=counts[Match.UNDECIDED],
+        unknown=document.summary.expected - sum(counts.values()),
+        nodes=fold_names(matched),
+        items=page,
+        continue_after=page[-1] if len(rest) > len(page) else "",
+        groups=[_group(named.names, *group) for group in groups[:_MOST_GROUPS]],
+        left_out=max(0, len(groups) - _MOST_GROUPS),
+        nowhere=table.nowhere,
+    )
+
+
+def _group(names: Sequence[Name], match: Match, row: Row, reason: str) -> QueryGroup:
+    values = {
+        name.text if not name.is_test else f"has({name.text})": cell.value
+        for name, cell in zip(names, row.cells, strict=True)
+        if isinstance(cell, Given) and not isinstance(cell.value, dict)
+    }
+    return QueryGroup(match, len(row.nodes), fold_names(row.nodes), values, reason)

@@ -1,0 +1,188 @@
+"""What the facts that an expression names are on each node, and which nodes are alike in them. Pure.
+
+Nodes of a group are alike in every stable fact, so the folded document answers for all of them at once. Only facts
+that it does not hold (each node's own, and those set aside as scattered) are read node by node, and only when named.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from aggregator.names import unfold_names
+from aggregator.own_facts import Place, held_as
+from aggregator.query_child import Given, Missing
+from aggregator.query_names import Name
+from aggregator.unfold import value_by_group
+from common.diff_subject import covers, split_part
+from common.errors import UsageError
+from common.fleet import FleetSnapshot, FoldedSubtype
+from common.model import MeasurementType, Scalar, State
+from common.nodeset import unfold_indexes
+from common.section import restored
+from common.stability import NODE_PLACEHOLDER
+
+ReadOwn: TypeAlias = Callable[[str, Place], Scalar | UnsetType]
+"""A node's own value of a fact."""
+
+_MOST_FACTS: Final = 200_000
+"""Facts of whole subtypes in one query."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Nodes that are alike in every fact named."""
+
+    cells: tuple[Given | Missing, ...]
+    nodes: list[str]
+
+
+@dataclass(slots=True)
+class _Column:
+    """One name over the fleet."""
+
+    values: Mapping[int, Scalar | dict[str, Scalar]] = field(default_factory=dict)
+    """By group."""
+    unread: frozenset[int] = frozenset()
+    """Groups of which nobody knows whether they have it."""
+    own: list[Place] = field(default_factory=list)
+    """Where each node may have a value of its own, when the document holds none."""
+
+
+class FactTable:
+    """The rows of one query, and which of the names no node has."""
+
+    def __init__(self, document: FleetSnapshot, names: Sequence[Name], read_own: ReadOwn) -> None:
+        """Raises UsageError when the names are of more facts than a query may look at."""
+        self._document = document
+        self._names = names
+        self._read_own = read_own
+        self._subtypes = {(m.type, s.subtype): s for m in document.measurements for s in m.subtypes}
+        self._facts = 0
+        columns = [self._column(name) for name in names]
+        found: set[int] = set()
+        rows: dict[bytes, Row] = {}
+        for cells, nodes in self._alike(columns):
+            found.update(
+                number
+                for number, (name, cell) in enumerate(zip(names, cells, strict=True))
+                if isinstance(cell, Given) and not (name.is_test and cell.value is False)
+            )
+            token = msgspec.msgpack.encode(cells)  # true and 1 are equal to Python, and not here
+            rows.setdefault(token, Row(cells, [])).nodes.extend(nodes)
+        self.rows = list(rows.values())
+        self.nowhere = [names[number].text for number in range(len(names)) if number not in found]
+
+    def _alike(self, columns: Sequence[_Column]) -> Iterator[tuple[tuple[Given | Missing, ...], list[str]]]:
+        apart = any(column.own for column in columns)
+        for group in self._document.groups:
+            nodes = unfold_names(group.nodes, self._document.node_table)
+            cells = [
+                _cell(name, column.values.get(group.group, UNSET), group.group in column.unread)
+                for name, column in zip(self._names, columns, strict=True)
+            ]
+            if not apart and not any(map(_names_node, cells)):
+                yield tuple(cells), nodes
+                continue
+            for node in nodes:
+                yield (
+                    tuple(self._of_node(node, *each) for each in zip(self._names, columns, cells, strict=True)),
+                    [node],
+                )
+
+    def _of_node(self, node: str, name: Name, column: _Column, cell: Given | Missing) -> Given | Missing:
+        if column.own:
+            own = next((value for place in column.own if (value := self._read_own(node, place)) is not UNSET), UNSET)
+            return _cell(name, own, isinstance(cell, Missing) and cell.unread)
+        if isinstance(cell, Missing) or not _names_node(cell):
+            return cell
+        if isinstance(cell.value, dict):
+            return Given({key: restored(value, node) for key, value in cell.value.items()})
+        return Given(restored(cell.value, node))
+
+    def _column(self, name: Name) -> _Column:
+        for subtype, key in name.readings():
+            folded = self._subtypes.get((name.kind, subtype))
+            if folded is None:
+                continue
+            unread = self._unread(name.kind, subtype, key)
+            if held_as(dict.fromkeys(folded.scattered), key) is not None:
+                return _Column(unread=unread, own=[(name.kind, subtype, key)])
+            if values := self._values(folded, key):
+                return _Column(values, unread)
+        unread = self._unread(name.kind, name.whole, "")
+        if (folded := self._subtypes.get((name.kind, name.whole))) is not None:
+            return _Column(self._whole(folded, name.is_test), unread)
+        for subtype, key in name.readings():
+            unread |= self._unread(name.kind, subtype, key)
+        return _Column(unread=unread, own=[(name.kind, *reading) for reading in name.readings()])
+
+    def _having(self, folded: FoldedSubtype) -> list[int]:
+        return unfold_indexes(folded.groups) if folded.groups else list(range(len(self._document.groups)))
+
+    def _values(self, folded: FoldedSubtype, key: str) -> dict[int, Scalar]:
+        """A fact by group. Of several equal things the key of one may be folded otherwise on every group."""
+        having = self._having(folded)
+        if (common := held_as(folded.data, key)) is not None:
+            return dict.fromkeys(having, folded.data[common])
+        differing = {differing.key: differing for differing in folded.differs}
+        values: dict[int, Scalar] = {}
+        while (found := held_as(differing, key)) is not None:
+            values.update(value_by_group(differing.pop(found), having))
+        return values
+
+    def _whole(self, folded: FoldedSubtype, is_test: bool) -> Mapping[int, Scalar | dict[str, Scalar]]:
+        """A whole subtype by group; groups alike in it share one object."""
+        having = self._having(folded)
+        if is_test:
+            return dict.fromkeys(having, True)
+        differing: dict[int, dict[str, Scalar]] = defaultdict(dict)
+        for one in folded.differs:
+            for group, value in value_by_group(one, having):
+                differing[group][one.key] = value
+        shared: dict[bytes, dict[str, Scalar]] = {}
+        values: dict[int, Scalar | dict[str, Scalar]] = {}
+        for group in having:
+            token = msgspec.msgpack.encode(differing.get(group, {}))
+            if token not in shared:
+                shared[token] = {**folded.data, **differing.get(group, {})}
+                self._facts += len(shared[token])
+                if self._facts > _MOST_FACTS:
+                    raise UsageError(
+                        f"the expression looks at more than {_MOST_FACTS:,} facts",
+                        f"Name single facts instead of all of {folded.subtype}.",
+                    )
+            values[group] = shared[token]
+        return values
+
+    def _unread(self, kind: MeasurementType, subtype: str, key: str) -> frozenset[int]:
+        """Groups on which the fact (without a key: the subtype) could not be read."""
+        lines = [entry for entry in self._document.collection if entry.type is kind]
+        owners = {line.collector for line in lines if subtype in (*line.subtypes, split_part(line.subtype)[0])}
+        unread: set[int] = set()
+        for line in lines:
+            base, part = split_part(line.subtype)
+            about = (
+                line.code is not None and (not owners or line.collector in owners)
+                if not line.subtype
+                else (base == subtype and (not part or (bool(key) and covers(part, key)))) or line.subtype == subtype
+            )
+            if about and line.state is State.FAILED:
+                unread.update(unfold_indexes(line.groups) if line.groups else range(len(self._document.groups)))
+        return frozenset(unread)
+
+
+def _cell(name: Name, value: Scalar | dict[str, Scalar] | UnsetType, unread: bool) -> Given | Missing:
+    if value is UNSET:
+        return Given(False) if name.is_test and not unread else Missing(unread)
+    return Given(True) if name.is_test else Given(value)
+
+
+def _names_node(cell: Given | Missing) -> bool:
+    if isinstance(cell, Missing):
+        return False
+    texts: Iterable[object] = cell.value.values() if isinstance(cell.value, dict) else (cell.value,)
+    return any(isinstance(text, str) and NODE_PLACEHOLDER in text for text in texts)

@@ -1,0 +1,79 @@
+"""CEL's words for what is wrong with an expression, as words about the user's text and facts. Pure."""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from aggregator.query_child import Given, Missing
+from aggregator.query_names import Name, Named
+from common.errors import UsageError
+
+_FAULT: Final = re.compile(r"ERROR: <input>:(-?[0-9]+):(-?[0-9]+): ([^\n]*)")
+_OVERLOADS: Final = (
+    re.compile(r"No matching overloads found : (\S+?)\(([^()]*)\)"),
+    re.compile(r"found no matching overload for '([^']+)' applied to '(.*)'"),
+)
+_VARIABLE: Final = re.compile(r"__([0-9]+)\b")
+_STATUS: Final = re.compile(r"[A-Z_]+: ")
+_NOISE: Final = re.compile(r" \[[A-Z_]+\]$| \(in container '[^']*'\)")
+_TYPES: Final = {"int64": "int", "bytes": "version", "double": "float", "uint64": "int"}
+_OPERATORS: Final = {"_[_]": "[]", "@in": "in", "_?_:_": "?:"}
+
+
+def undecided(reason: str, names: Sequence[Name], cells: Sequence[Given | Missing]) -> str:
+    """CEL's words for why there is no answer, with the facts' names in them."""
+    if not reason:
+        return ""
+    text = _STATUS.sub("", reason, count=1)
+    missing = _VARIABLE.search(text)
+    if "in Activation" in text and missing is not None and int(missing[1]) < len(names):
+        number = int(missing[1])
+        cell = cells[number]
+        unread = isinstance(cell, Missing) and cell.unread
+        return f"{names[number].text} {'could not be read' if unread else 'is not there'}"
+    return _plain(text, names)
+
+
+def _plain(text: str, names: Sequence[Name]) -> str:
+    """With the user's names for our variables, and without CEL's names for operators."""
+    text = _NOISE.sub("", text)
+    if "Iteration budget" in text:
+        return "it takes more steps than a query may"
+    for pattern in _OVERLOADS:
+        text = pattern.sub(_overload, text)
+    return _VARIABLE.sub(lambda found: names[int(found[1])].text if int(found[1]) < len(names) else found[0], text)
+
+
+def _overload(found: re.Match[str]) -> str:
+    operator = _OPERATORS.get(found[1], found[1].strip("_"))
+    types = [_TYPES.get(one.strip(), one.strip()) for one in found[2].strip("()").split(",")]
+    return f"{operator} cannot take {' and '.join(types)}"
+
+
+def refusal(fault: str, named: Named) -> UsageError:
+    """A wrong expression: what is wrong, where, and the place shown."""
+    found = _FAULT.search(fault)
+    if found is None or int(found[1]) < 1:
+        deep = "recursion" in fault
+        return UsageError("the expression is nested too deeply" if deep else f"CEL refuses it: {fault[:200]}")
+    line, column = int(found[1]), int(found[2])
+    text = _plain(found[3], named.names)
+    if "expecting {" in text:
+        text = text[: text.index("expecting {")].rstrip() + " there"
+    return UsageError(
+        f"{text} (line {line}, column {column} of the expression)", _hint(found[3], named, line, column)
+    )
+
+
+def _hint(text: str, named: Named, line: int, column: int) -> str:
+    lines = named.source.split("\n")
+    before = lines[line - 1][: column - 1].rstrip() if line <= len(lines) else ""
+    if "undeclared reference" in text and before.endswith("-"):
+        return 'A key with a hyphen stands in brackets: GPU.smi["gpu-count"].'
+    if "undeclared reference" in text:
+        return "Facts are written Type.subtype.key; types are K8s, GPU, OS, SystemD and NodeTopology."
+    if "recognition error at: '= " in text:
+        return "Equal is written ==."
+    if "string" in text and "overload" in text:
+        return "Texts become numbers with int(), double(), quantity() and semver()."
+    return "See eidos fleet query --help."
