@@ -32,6 +32,7 @@ class ObjectMeta(_Object, frozen=True):
     namespace: str = ""
     uid: str = ""
     resource_version: str = ""
+    generation: int = 0
     creation_timestamp: str = ""
     deletion_timestamp: str = ""
     labels: dict[str, str] = {}
@@ -216,6 +217,46 @@ class JobStatus(_Object, frozen=True):
 class Job(_Object, frozen=True):
     metadata: ObjectMeta = ObjectMeta()
     status: JobStatus = JobStatus()
+
+
+class DeploymentSpec(_Object, frozen=True):
+    replicas: int = 1
+
+
+class DeploymentStatus(_Object, frozen=True):
+    observed_generation: int = 0
+    replicas: int = 0
+    updated_replicas: int = 0
+    ready_replicas: int = 0
+
+
+class Deployment(_Object, frozen=True):
+    metadata: ObjectMeta = ObjectMeta()
+    spec: DeploymentSpec = DeploymentSpec()
+    status: DeploymentStatus = DeploymentStatus()
+
+
+class DaemonSetStatus(_Object, frozen=True):
+    observed_generation: int = 0
+    desired_number_scheduled: int = 0
+    updated_number_scheduled: int = 0
+    number_ready: int = 0
+
+
+class DaemonSet(_Object, frozen=True):
+    metadata: ObjectMeta = ObjectMeta()
+    status: DaemonSetStatus = DaemonSetStatus()
+
+
+class ApiServiceStatus(_Object, frozen=True):
+    conditions: list[Condition] = []
+
+
+class ApiService(_Object, frozen=True):
+    """apiregistration.k8s.io/v1 APIService."""
+
+    metadata: ObjectMeta = ObjectMeta()
+    status: ApiServiceStatus = ApiServiceStatus()
 
 
 class ObjectReference(_Object, frozen=True):

@@ -1,0 +1,128 @@
+"""Looks at what is there and asks what the user may do, before anything is changed."""
+
+from typing import Any, Final
+
+from common.errors import ClusterError, Code
+from common.kube.client import Kube
+from common.kube.errors import KubeError
+from common.kube.permissions import Permission, check, refuse_missing
+from common.kube.together import together
+from installer.applying import Found, apply
+from installer.objects import AGENT, AGGREGATOR, Item, is_ours
+from installer.rendering import Manifest
+from installer.settings import MANAGED_BY
+
+_ASK: Final = "Nothing was changed. Ask a cluster administrator for these, or to run this."
+_BUILT_IN: Final = frozenset(("apps", "policy"))
+_WATCHED: Final = (("pods", ""), ("deployments", "apps"), ("daemonsets", "apps"))
+
+
+async def look(kube: Kube, items: list[Item], *, strictly: bool = False) -> Found:
+    """What of these is there.
+
+    What may not be read counts as not there, and the permission check says so; unless `strictly`, which raises.
+    """
+
+    async def get(item: Item) -> Manifest | None:
+        try:
+            found: Manifest = await kube.get(item.path, dict[str, Any])
+        except KubeError as error:
+            if error.code is Code.CLUSTER_NOT_FOUND or (error.code is Code.CLUSTER_FORBIDDEN and not strictly):
+                return None
+            raise
+        return found
+
+    answers = await together(get(item) for item in items)
+    return {item.path: found for item, found in zip(items, answers, strict=True) if found is not None}
+
+
+def refuse_foreign(items: list[Item], found: Found) -> None:
+    """Raise ClusterError (CLUSTER_CONFLICT) when something is there under our names that is not ours to change."""
+    for item in items:
+        there = found.get(item.path)
+        if there is None:
+            continue
+        if item.kind == "Namespace":
+            if there["metadata"].get("deletionTimestamp"):
+                raise _conflict(f"{item} is being deleted, and nothing can be created in it",
+                                "Wait until it is gone, or choose another --namespace.")  # fmt: skip
+        elif not is_ours(there):
+            raise _conflict(f"{item} is there and is not part of an installation of Eidos",
+                            "Nothing was changed. Rename or delete it first.")  # fmt: skip
+        elif (managed := there["metadata"]["labels"].get(MANAGED_BY, "")) == "Helm":
+            raise _conflict(f"{item} was installed by {managed}", "Use helm upgrade or helm uninstall.")
+    elsewhere = installed_in(found)
+    here = next(item.name for item in items if item.kind == "Namespace")
+    if elsewhere not in ("", here):
+        raise _conflict(f"Eidos is installed in namespace {elsewhere}, and a cluster holds one",
+                        f"Use --namespace {elsewhere}, or remove that first: eidos fleet uninstall.")  # fmt: skip
+
+
+def installed_in(found: Found) -> str:
+    """The namespace of the installation that cluster-wide objects belong to; empty when there is none."""
+    for there in found.values():
+        if there["kind"] == "ClusterRoleBinding" and is_ours(there):
+            for subject in there.get("subjects") or ():
+                if subject.get("name") in (AGGREGATOR, AGENT):
+                    return str(subject.get("namespace", ""))
+    return ""
+
+
+async def check_permissions(kube: Kube, items: list[Item], found: Found, *, removing: bool = False) -> None:
+    """Raise ClusterError (CLUSTER_FORBIDDEN) naming every verb on every resource that the user lacks.
+
+    `removing` is for what removes all again when it is done.
+    """
+    here = next(item.name for item in items if item.kind == "Namespace")
+    needed = [Permission(verb, resource, group, here) for resource, group in _WATCHED for verb in ("list", "watch")]
+    for item in items:
+        needed += [item.permission("get"), item.permission("patch")]
+        needed += [item.permission("create")] if item.path not in found else []
+        needed += [item.permission("delete")] if removing else []
+        if item.kind == "APIService":
+            needed += [item.permission("list"), item.permission("watch")]
+    refuse_missing(await check(kube, needed), _ASK)
+
+
+async def check_types(kube: Kube, items: list[Item]) -> None:
+    """Raise ClusterError (CLUSTER_NOT_FOUND) when the cluster does not know a type of object."""
+
+    async def known(api_version: str) -> None:
+        try:
+            await kube.get_bytes(f"/apis/{api_version}")
+        except KubeError as error:
+            if error.code is not Code.CLUSTER_NOT_FOUND:
+                raise
+            kinds = ", ".join(sorted({item.kind for item in items if item.api_version == api_version}))
+            raise ClusterError(
+                Code.CLUSTER_NOT_FOUND,
+                f"the cluster does not know {kinds} ({api_version})",
+                "Nothing was changed. Install what defines it, or leave out the overlay that needs it.",
+            ) from error
+
+    groups = {item.api_version for item in items if "/" in item.api_version}
+    foreign = {version for version in groups if not _is_built_in(version.partition("/")[0])}
+    await together(known(version) for version in sorted(foreign))
+
+
+def _is_built_in(group: str) -> bool:
+    return group in _BUILT_IN or group.endswith(".k8s.io")
+
+
+async def rehearse(kube: Kube, items: list[Item], found: Found) -> None:
+    """Let the API server say, by dry runs, what no access review tells: whether we may grant what the roles grant,
+    and whether something refuses the objects.
+
+    In a namespace that is not there nothing can be rehearsed.
+    """
+    missing = {item.name for item in items if item.kind == "Namespace" and item.path not in found}
+    chosen = [item for item in items if item.namespace not in missing]
+    try:
+        await together(apply(kube, item, found, dry=True) for item in chosen)
+    except KubeError as error:
+        hint = f"Nothing was changed. {error.hint}".rstrip()
+        raise ClusterError(error.code, error.message, hint) from error
+
+
+def _conflict(message: str, hint: str) -> ClusterError:
+    return ClusterError(Code.CLUSTER_CONFLICT, message, hint)

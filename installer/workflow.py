@@ -1,0 +1,146 @@
+"""An installation from permissions to the first answer of the cluster's API, with its steps told."""
+
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from common.errors import ClusterError, Code
+from common.kube.client import Kube
+from installer import preflight
+from installer.applying import Change, Effect, Found, apply_all
+from installer.follow import Follower
+from installer.objects import AGGREGATOR, Item, build, every_item, is_ours
+from installer.settings import MANAGED_BY, PRODUCT, SETTINGS_ANNOTATION, Settings
+from installer.situation import Agents
+
+_WORKLOADS: Final = ("Deployment", "DaemonSet")
+
+
+class Phase(StrEnum):
+    """The steps, in their order. The last is the caller's: the installer does not speak to the aggregator."""
+
+    PERMISSIONS = "permissions"
+    NAMESPACE = "namespace"
+    RBAC = "RBAC"
+    AGGREGATOR = "aggregator"
+    AGENTS = "agents"
+    API = "API"
+    FIRST_RUN = "first run"
+    REMOVAL = "removal"
+
+
+class Observer:
+    """Hears how it goes. The methods do nothing; whoever shows progress overrides them."""
+
+    def phase(self, phase: Phase) -> None:
+        """A step begins, and the one before has ended well."""
+
+    def detail(self, text: str) -> None:
+        """What is being waited for, in the cluster's words."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know although nothing is wrong."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of an installation."""
+
+    namespace: str
+    changes: list[Change] = field(default_factory=list)
+    agents: Agents = field(default_factory=lambda: Agents(0, 0, {}, []))
+
+
+async def install(
+    kube: Kube, settings: Settings, observer: Observer, seconds: float, *, temporary: bool = False
+) -> Report:
+    """Bring the cluster to what `settings` say and wait until it works. May be repeated at any time.
+
+    `temporary` refuses where there is an installation already, and asks for the right to remove all again. Raises
+    ClusterError; what has been applied by then stays, and a repetition goes on from there.
+    """
+    deadline = time.monotonic() + seconds
+    items = build(settings)
+    observer.phase(Phase.PERMISSIONS)
+    found = await _prepare(kube, items, temporary)
+    report = Report(settings.namespace)
+    follower = Follower(kube, settings.namespace, observer.detail)
+    heard = report.changes.append
+
+    observer.phase(Phase.NAMESPACE)
+    await apply_all(kube, [item for item in items if item.kind == "Namespace"], found, heard)
+    observer.phase(Phase.RBAC)
+    await apply_all(kube, [i for i in items if i.kind not in ("Namespace", *_WORKLOADS)], found, heard)
+    report.changes += await _prune(kube, items)
+    async with follower.following():
+        observer.phase(Phase.AGGREGATOR)
+        await apply_all(kube, [item for item in items if item.kind == "Deployment"], found, heard)
+        await follower.aggregator(deadline)
+        # Agents mount what the aggregator writes, and dial it at once; they also follow it when versions change.
+        observer.phase(Phase.AGENTS)
+        await apply_all(kube, [item for item in items if item.kind == "DaemonSet"], found, heard)
+        report.agents = await follower.agents(deadline)
+        if any(item.kind == "APIService" for item in items):
+            observer.phase(Phase.API)
+            await follower.api(deadline)
+    return report
+
+
+async def remembered(kube: Kube, namespace: str) -> Settings:
+    """The settings of the installation that is there. Raises ClusterError (CLUSTER_NOT_FOUND) when there is none."""
+    items = every_item(namespace)
+    found = await preflight.look(kube, items)
+    for item in items:
+        there = found.get(item.path)
+        if item.kind == "Deployment" and item.name == AGGREGATOR and there is not None and is_ours(there):
+            text = there["metadata"].get("annotations", {}).get(SETTINGS_ANNOTATION, "{}")
+            try:
+                return msgspec.structs.replace(msgspec.json.decode(text, type=Settings), namespace=namespace)
+            except msgspec.MsgspecError as error:
+                raise ClusterError(
+                    Code.CLUSTER_FAILED,
+                    f"the annotation {SETTINGS_ANNOTATION} of {item} cannot be read",
+                    "Say all settings again: eidos fleet install.",
+                ) from error
+    raise ClusterError(
+        Code.CLUSTER_NOT_FOUND, f"there is no installation in namespace {namespace}", "Use eidos fleet install."
+    )
+
+
+async def locate(kube: Kube) -> str:
+    """The namespace of the cluster's installation; empty when there is none."""
+    bindings = [item for item in every_item("eidos") if item.kind == "ClusterRoleBinding"]
+    return preflight.installed_in(await preflight.look(kube, bindings))
+
+
+async def _prepare(kube: Kube, items: list[Item], temporary: bool) -> Found:
+    found = await preflight.look(kube, items)
+    preflight.refuse_foreign(items, found)
+    if temporary and (there := [item for item in items if item.kind in _WORKLOADS and item.path in found]):
+        raise ClusterError(
+            Code.CLUSTER_CONFLICT,
+            f"{there[0]} is there already, and --ephemeral would remove it",
+            "Use eidos fleet snapshot without --ephemeral.",
+        )
+    await preflight.check_types(kube, items)
+    await preflight.check_permissions(kube, items, found, removing=temporary)
+    await preflight.rehearse(kube, items, found)
+    return found
+
+
+async def _prune(kube: Kube, items: list[Item]) -> list[Change]:
+    """Remove what an earlier choice of overlays made and this one does not want."""
+    here = next(item.name for item in items if item.kind == "Namespace")
+    wanted = {item.path for item in items}
+    left = [item for item in every_item(here) if item.path not in wanted]
+    changes: list[Change] = []
+    for item in left:
+        there = (await preflight.look(kube, [item])).get(item.path)
+        managed = there["metadata"].get("labels", {}).get(MANAGED_BY) if there else ""
+        if there is not None and is_ours(there) and managed == PRODUCT:
+            await kube.delete(item.path, preconditions={"uid": there["metadata"]["uid"]})
+            changes.append(Change(str(item), Effect.REMOVED))
+    return changes
