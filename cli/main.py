@@ -57,10 +57,15 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     sys.exit(run(arguments))
 
 
-def run(arguments: list[str] | None = None) -> int:
+def plugin() -> NoReturn:
+    """The same as a plugin of kubectl, which runs `kubectl-eidos` for `kubectl eidos`."""
+    sys.exit(run(name="kubectl eidos"))
+
+
+def run(arguments: list[str] | None = None, name: str = "eidos") -> int:
     """Run the command and return its exit status."""
     try:
-        status: Any = cli.main(args=arguments, prog_name="eidos", standalone_mode=False)
+        status: Any = cli.main(args=arguments, prog_name=name, standalone_mode=False)
         return status if isinstance(status, int) else 0
     except click.exceptions.Exit as stop:
         return stop.exit_code

@@ -15,6 +15,8 @@ from installer.settings import MANAGED_BY
 _ASK: Final = "Nothing was changed. Ask a cluster administrator for these, or to run this."
 _BUILT_IN: Final = frozenset(("apps", "policy"))
 _WATCHED: Final = (("pods", ""), ("deployments", "apps"), ("daemonsets", "apps"))
+_REMOVED: Final = (("secrets", ""), ("configmaps", ""), ("leases", "coordination.k8s.io"))
+_BOTH: Final = ("get", "delete")
 
 
 async def look(kube: Kube, items: list[Item], *, strictly: bool = False) -> Found:
@@ -79,6 +81,8 @@ async def check_permissions(kube: Kube, items: list[Item], found: Found, *, remo
         needed += [item.permission("get"), item.permission("patch")]
         needed += [item.permission("create")] if item.path not in found else []
         needed += [item.permission("delete")] if removing else []
+        if removing and item.kind == "Namespace":
+            needed += [Permission(verb, resource, group, here) for resource, group in _REMOVED for verb in _BOTH]
         if item.kind == "APIService":
             needed += [item.permission("list"), item.permission("watch")]
     refuse_missing(await check(kube, needed), _ASK)

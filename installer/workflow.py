@@ -54,36 +54,69 @@ class Report:
     agents: Agents = field(default_factory=lambda: Agents(0, 0, {}, []))
 
 
-async def install(
-    kube: Kube, settings: Settings, observer: Observer, seconds: float, *, temporary: bool = False
-) -> Report:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be applied, after it has become clear that it may be."""
+
+    settings: Settings
+    items: list[Item]
+    found: Found
+
+    def of(self, *kinds: str) -> list[Item]:
+        return [item for item in self.items if item.kind in kinds]
+
+    def without(self, *kinds: str) -> list[Item]:
+        return [item for item in self.items if item.kind not in kinds]
+
+
+async def install(kube: Kube, settings: Settings, observer: Observer, seconds: float) -> Report:
     """Bring the cluster to what `settings` say and wait until it works. May be repeated at any time.
 
-    `temporary` refuses where there is an installation already, and asks for the right to remove all again. Raises
-    ClusterError; what has been applied by then stays, and a repetition goes on from there.
+    Raises ClusterError; what has been applied by then stays, and a repetition goes on from there.
     """
     deadline = time.monotonic() + seconds
-    items = build(settings)
+    return await carry_out(kube, await prepare(kube, settings, observer), observer, deadline)
+
+
+async def prepare(kube: Kube, settings: Settings, observer: Observer, *, temporary: bool = False) -> Plan:
+    """Find out whether all can be applied; nothing is changed. Raises ClusterError, saying why not.
+
+    `temporary` refuses where anything of an installation is there, and asks for the right to remove all again.
+    """
     observer.phase(Phase.PERMISSIONS)
-    found = await _prepare(kube, items, temporary)
-    report = Report(settings.namespace)
-    follower = Follower(kube, settings.namespace, observer.detail)
+    items = build(settings)
+    found = await preflight.look(kube, items)
+    preflight.refuse_foreign(items, found)
+    there = [item for item in items if item.kind != "Namespace" and item.path in found]
+    if temporary and there:
+        raise in_the_way(there[0])
+    await preflight.check_types(kube, items)
+    await preflight.check_permissions(kube, items, found, removing=temporary)
+    await preflight.rehearse(kube, items, found)
+    return Plan(settings, items, found)
+
+
+async def carry_out(kube: Kube, plan: Plan, observer: Observer, deadline: float) -> Report:
+    """Apply and wait, until the time.monotonic() `deadline`. Raises ClusterError."""
+    namespace, found = plan.settings.namespace, plan.found
+    report = Report(namespace)
+    follower = Follower(kube, namespace, observer.detail)
     heard = report.changes.append
 
     observer.phase(Phase.NAMESPACE)
-    await apply_all(kube, [item for item in items if item.kind == "Namespace"], found, heard)
+    await apply_all(kube, plan.of("Namespace"), found, heard)
     observer.phase(Phase.RBAC)
-    await apply_all(kube, [i for i in items if i.kind not in ("Namespace", *_WORKLOADS)], found, heard)
-    report.changes += await _prune(kube, items)
+    await apply_all(kube, plan.without("Namespace", *_WORKLOADS), found, heard)
+    report.changes += await _prune(kube, plan.items)
     async with follower.following():
         observer.phase(Phase.AGGREGATOR)
-        await apply_all(kube, [item for item in items if item.kind == "Deployment"], found, heard)
+        await apply_all(kube, plan.of("Deployment"), found, heard)
         await follower.aggregator(deadline)
         # Agents mount what the aggregator writes, and dial it at once; they also follow it when versions change.
         observer.phase(Phase.AGENTS)
-        await apply_all(kube, [item for item in items if item.kind == "DaemonSet"], found, heard)
+        await apply_all(kube, plan.of("DaemonSet"), found, heard)
         report.agents = await follower.agents(deadline)
-        if any(item.kind == "APIService" for item in items):
+        if plan.of("APIService"):
             observer.phase(Phase.API)
             await follower.api(deadline)
     return report
@@ -116,19 +149,13 @@ async def locate(kube: Kube) -> str:
     return preflight.installed_in(await preflight.look(kube, bindings))
 
 
-async def _prepare(kube: Kube, items: list[Item], temporary: bool) -> Found:
-    found = await preflight.look(kube, items)
-    preflight.refuse_foreign(items, found)
-    if temporary and (there := [item for item in items if item.kind in _WORKLOADS and item.path in found]):
-        raise ClusterError(
-            Code.CLUSTER_CONFLICT,
-            f"{there[0]} is there already, and --ephemeral would remove it",
-            "Use eidos fleet snapshot without --ephemeral.",
-        )
-    await preflight.check_types(kube, items)
-    await preflight.check_permissions(kube, items, found, removing=temporary)
-    await preflight.rehearse(kube, items, found)
-    return found
+def in_the_way(item: Item) -> ClusterError:
+    """The error for an installation that a temporary one would remove."""
+    return ClusterError(
+        Code.CLUSTER_CONFLICT,
+        f"{item} is there already, and --ephemeral would remove it",
+        "Use eidos fleet snapshot without --ephemeral, or remove what is left: eidos fleet uninstall.",
+    )
 
 
 async def _prune(kube: Kube, items: list[Item]) -> list[Change]:

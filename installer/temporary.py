@@ -1,0 +1,94 @@
+"""An installation for the length of a block, for clusters that allow nothing resident."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from common.errors import ClusterError
+from common.kube.client import Kube
+from common.kube.errors import KubeError
+from installer.removal import uninstall
+from installer.settings import Settings
+from installer.workflow import Observer, Phase, Plan, Report, carry_out, in_the_way, prepare
+
+if TYPE_CHECKING:
+    from common.kube.target import Target
+
+_REMOVAL_SECONDS: Final = 90.0
+
+
+@asynccontextmanager
+async def installed(
+    target: "Target", settings: Settings, observer: Observer, seconds: float
+) -> AsyncIterator[Report]:
+    """Install, and remove everything when the block ends, however it ends. Cancellation waits for the removal.
+
+    Raises ClusterError; when the removal fails too, its hint says what is left.
+    """
+    deadline = time.monotonic() + seconds
+    async with Kube(target, deadline=deadline) as kube:
+        plan = await prepare(kube, settings, observer, temporary=True)
+        claimed = asyncio.create_task(_claim(kube, plan))
+        try:
+            # Whether it was made decides whether anything may be removed, so that is always found out.
+            await asyncio.shield(claimed)
+            yield await carry_out(kube, plan, observer, deadline)
+        except BaseException as error:
+            if not await _was_claimed(claimed):
+                raise
+            trouble = await _remove(target, settings.namespace, observer)
+            if trouble is not None and isinstance(error, ClusterError):
+                hint = " ".join(part for part in (error.hint, f"Also {trouble}") if part)
+                raise ClusterError(error.code, error.message, hint) from error
+            if trouble is not None:
+                observer.note(str(trouble))
+            raise
+        if (trouble := await _remove(target, settings.namespace, observer)) is not None:
+            raise trouble
+
+
+async def _claim(kube: Kube, plan: Plan) -> None:
+    """Create one object that belongs to no namespace: of two that install at the same time one is refused."""
+    item = plan.of("ClusterRole")[0]
+    try:
+        await kube.create(item.path.rpartition("/")[0], item.manifest, dict[str, Any])
+    except KubeError as error:
+        if error.reason == "AlreadyExists":
+            raise in_the_way(item) from error
+        raise
+
+
+async def _was_claimed(claimed: "asyncio.Task[None]") -> bool:
+    await asyncio.wait([claimed])
+    return not claimed.cancelled() and claimed.exception() is None
+
+
+async def _remove(target: "Target", namespace: str, observer: Observer) -> ClusterError | None:
+    """Remove in a time of its own, which cancellation does not cut short."""
+    task = asyncio.create_task(_remove_within(target, namespace, observer))
+    cancelled = False
+    while True:
+        try:
+            trouble = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.done():
+                raise
+            observer.note("still removing what was installed; this takes a moment")
+            cancelled = True
+        else:
+            break
+    if cancelled and trouble is None:
+        raise asyncio.CancelledError
+    return trouble
+
+
+async def _remove_within(target: "Target", namespace: str, observer: Observer) -> ClusterError | None:
+    observer.phase(Phase.REMOVAL)
+    async with Kube(target, deadline=time.monotonic() + _REMOVAL_SECONDS) as kube:
+        try:
+            await uninstall(kube, namespace, observer, _REMOVAL_SECONDS)
+        except ClusterError as error:
+            return error
+    return None
