@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +11,9 @@ import click
 
 from agent.job.config import Config
 from agent.job.workflow import Observer, Phase, Report
+from cli import interrupts
 from cli.text import aligned, colour_wanted, failure_lines, style
-from common.errors import Code, EidosError, UsageError
+from common.errors import EidosError, UsageError
 from common.refs import Ref, RefKind, check_writable, parse_ref, write
 
 if TYPE_CHECKING:
@@ -121,12 +121,7 @@ def execute(runs: list[Run], render: "Callable[[Snapshot], bytes] | None", keep:
 
     `render` makes the output from the document; None writes it as the Job wrote it.
     """
-    ended_by: list[signal.Signals] = []
-    try:
-        asyncio.run(_all(runs, render, keep, ended_by))
-    except asyncio.CancelledError:  # all has been cleaned up by now
-        names = ", ".join(number.name for number in ended_by)
-        raise EidosError(Code.INTERRUPTED, f"ended by {names}") from None
+    interrupts.run(lambda: _all(runs, render, keep))  # all has been cleaned up when it raises
     if len(runs) > 1:
         click.echo("\n".join(_summary(runs)), err=True)
     for run in runs:
@@ -135,19 +130,7 @@ def execute(runs: list[Run], render: "Callable[[Snapshot], bytes] | None", keep:
     return max((run.error.exit_status for run in runs if run.error), default=0)
 
 
-async def _all(
-    runs: list[Run], render: "Callable[[Snapshot], bytes] | None", keep: bool, ended_by: list[signal.Signals]
-) -> None:
-    main = asyncio.current_task()
-
-    def end(number: signal.Signals) -> None:
-        """As Ctrl-C does: clean up, then end."""
-        ended_by.append(number)
-        if main is not None:
-            main.cancel()
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, end, number)
+async def _all(runs: list[Run], render: "Callable[[Snapshot], bytes] | None", keep: bool) -> None:
     display = asyncio.create_task(_display(runs)) if sys.stderr.isatty() else None
     try:
         await asyncio.gather(*(_one(run, render, keep) for run in runs))
