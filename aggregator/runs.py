@@ -83,6 +83,10 @@ class Runs:
         """A run by its id, while it is remembered."""
         return self._active.get(identity) or self._queued.get(identity) or self.finished.get(identity)
 
+    def remembered(self) -> list[Run]:
+        """Those that have ended and are remembered, then those under way."""
+        return [*self.finished.values(), *self._active.values(), *self._queued.values()]
+
     def warm_up(self) -> None:
         """From now on, for a while, runs wait for agents that have not come back yet."""
         self._warm_at = time.monotonic() + self._settings.warming

@@ -1,7 +1,7 @@
 """Which of the expected nodes a run is for: by name, by label. Pure."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,31 +9,34 @@ from aggregator.ledger import Expected
 from common.errors import UsageError
 from common.nodeset import unfold_names
 
+_KEY: Final = r"[A-Za-z0-9._/-]{1,317}"
+_VALUE: Final = r"[A-Za-z0-9._-]{0,63}"
 _TERM: Final = re.compile(
-    r"(?P<not>!)?(?P<key>[A-Za-z0-9._/-]{1,317})(?:(?P<op>==|=|!=)(?P<value>[A-Za-z0-9._-]{0,63}))?"
+    rf"""
+      ! \s* (?P<absent>{_KEY})
+    | (?P<key>{_KEY}) (?: \s* (?P<op>==|=|!=) \s* (?P<value>{_VALUE})
+                        | \s+ (?P<set>in|notin) \s* \( (?P<values> \s* {_VALUE} \s* (?: , \s* {_VALUE} \s* )*) \) )?
+    """,
+    re.VERBOSE,
 )
 _LONGEST: Final = 64_000
 
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Nodes by name (a node set; empty for all) and by label (as kubectl's -l: `a=b,c!=d,e,!f`; empty for all)."""
+    """Nodes by name (a node set; empty for all) and by label (as kubectl's -l; empty for all)."""
 
     nodes: str = ""
     labels: str = ""
 
     def select(self, expected: Iterable[Expected]) -> list[Expected]:
         """The nodes that both parts allow, by name. Raises UsageError on what cannot be read."""
-        if len(self.nodes) > _LONGEST or len(self.labels) > _LONGEST:
+        if len(self.nodes) > _LONGEST:
             raise UsageError("the selector is too long")
-        terms = [_term(text.strip()) for text in self.labels.split(",")] if self.labels.strip() else []
+        labels = LabelSelector.read(self.labels)
         names = frozenset(unfold_names(self.nodes)) if self.nodes else None
         return sorted(
-            (
-                node
-                for node in expected
-                if (names is None or node.node in names) and all(term.matches(node) for term in terms)
-            ),
+            (node for node in expected if (names is None or node.node in names) and labels.matches(node.labels)),
             key=lambda node: node.node,
         )
 
@@ -41,18 +44,59 @@ class Selector:
 @dataclass(frozen=True, slots=True)
 class _Term:
     key: str
-    value: str | None
+    values: frozenset[str] | None
     """None when only the key's presence matters."""
     negated: bool
 
-    def matches(self, node: Expected) -> bool:
-        if self.value is None:
-            return (self.key in node.labels) is not self.negated
-        return (node.labels.get(self.key) == self.value) is not self.negated
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        held = self.key in labels if self.values is None else labels.get(self.key) in self.values
+        return held is not self.negated
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSelector:
+    """Terms that must all hold: `a=b`, `c!=d`, `e in (f, g)`, `h notin (i)`, `j`, `!k`."""
+
+    terms: tuple[_Term, ...] = ()
+
+    @classmethod
+    def read(cls, text: str) -> "LabelSelector":
+        """As kubectl writes it; empty for all. Raises UsageError."""
+        if len(text) > _LONGEST:
+            raise UsageError("the selector is too long")
+        if not text.strip():
+            return cls()
+        return cls(tuple(_term(part.strip()) for part in _parts(text)))
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether all terms hold."""
+        return all(term.matches(labels) for term in self.terms)
+
+
+def _parts(text: str) -> list[str]:
+    """At the commas that are in no parentheses."""
+    parts, depth, start = [], 0, 0
+    for at, character in enumerate(text):
+        if character in "()":
+            depth += 1 if character == "(" else -1
+        elif character == "," and depth == 0:
+            parts.append(text[start:at])
+            start = at + 1
+    return [*parts, text[start:]]
 
 
 def _term(text: str) -> _Term:
     found = _TERM.fullmatch(text)
-    if found is None or (found["not"] and found["op"]):
-        raise UsageError(f"{text[:80]!r} is not a label selector", "Write it as key=value, key!=value, key or !key.")
-    return _Term(found["key"], found["value"], bool(found["not"]) or found["op"] == "!=")
+    if found is None:
+        raise UsageError(
+            f"{text[:80]!r} is not a label selector",
+            "Write it as key=value, key!=value, key in (a,b), key notin (a,b), key or !key.",
+        )
+    if found["absent"]:
+        return _Term(found["absent"], None, negated=True)
+    if found["set"]:
+        values = frozenset(value.strip() for value in found["values"].split(","))
+        return _Term(found["key"], values, negated=found["set"] == "notin")
+    if found["op"]:
+        return _Term(found["key"], frozenset((found["value"],)), negated=found["op"] == "!=")
+    return _Term(found["key"], None, negated=False)

@@ -1,0 +1,120 @@
+"""`kubectl create` of a FleetSnapshot: what it says is checked as kube-apiserver checks, then a run is started."""
+
+import asyncio
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from aggregator.apiservice.request import Form, wanted_form
+from aggregator.apiservice.resource import Resource, json_answer
+from aggregator.apiservice.runs import RunSource, Shown
+from aggregator.apiservice.status import StatusError
+from aggregator.apiservice.types import FLEET_API_VERSION, FleetSnapshot, FleetSnapshotSpec, ObjectMeta
+from common.fleet import FLEET_GROUP
+from common.model import MeasurementType
+
+_NAME: Final = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
+_BEGINNING: Final = re.compile(r"[a-z0-9][-a-z0-9.]{0,247}")
+_FIELDS: Final = frozenset(("apiVersion", "kind", "metadata", "spec", "status"))
+_SPEC_FIELDS: Final = frozenset(field.encode_name for field in msgspec.structs.fields(FleetSnapshotSpec))
+
+
+class Creator:
+    """The handler of POST."""
+
+    def __init__(self, source: RunSource, resource: Resource[Shown], body_within: float) -> None:
+        self._source = source
+        self._resource = resource
+        self._body_within = body_within
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        """Start a run; 201 with the object, which says how far it is."""
+        form = wanted_form(request.headers.get("Accept", ""))
+        asked = await self._read(request)
+        unknown = list(_unknown(asked))
+        validation = request.query.get("fieldValidation", "Warn")
+        if unknown and validation == "Strict":
+            raise StatusError(400, "strict decoding error: " + ", ".join(unknown))
+        metadata, spec = _metadata(asked), _spec(asked)
+        if request.query.get("dryRun"):
+            self._source.check(spec)
+            name = self._source.free_name(metadata)
+            shown = FleetSnapshot(
+                api_version=FLEET_API_VERSION,
+                kind=self._source.kind,
+                metadata=msgspec.structs.replace(metadata, name=name),
+                spec=spec,
+            )
+            body = msgspec.json.encode(shown)
+        else:
+            name = self._source.start(metadata, spec)
+            await self._resource.look()
+            body = self._resource.encoded(name, form if form is Form.TABLE else Form.PLAIN)
+        answer = json_answer(body, 201)
+        if validation == "Warn":
+            for text in unknown:
+                answer.headers.add("Warning", f"299 - {msgspec.json.encode(text).decode()}")
+        return answer
+
+    async def _read(self, request: web.Request) -> Mapping[str, Any]:
+        try:
+            async with asyncio.timeout(self._body_within):
+                content = await request.read()
+        except TimeoutError as error:
+            raise StatusError(408, "the request's body did not come in time") from error
+        if request.content_type not in ("application/json", "application/octet-stream"):
+            raise StatusError(415, f"a body of {request.content_type} cannot be read: send application/json")
+        try:
+            asked = msgspec.json.decode(content, type=dict[str, Any])
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise StatusError(400, f"the body is no object of JSON: {error}") from error
+        told = asked.get("apiVersion", FLEET_API_VERSION), asked.get("kind", self._source.kind)
+        if told != (FLEET_API_VERSION, self._source.kind):
+            raise StatusError(400, f"the body is {told[0]} {told[1]}, not {FLEET_API_VERSION} {self._source.kind}")
+        return asked
+
+
+def _unknown(asked: Mapping[str, Any]) -> Iterator[str]:
+    """Fields that there are not, in kube-apiserver's words."""
+    spec = asked.get("spec")
+    for key in sorted(asked.keys() - _FIELDS):
+        yield f'unknown field "{key[:100]}"'
+    for key in sorted(spec.keys() - _SPEC_FIELDS) if isinstance(spec, dict) else ():
+        yield f'unknown field "spec.{key[:100]}"'
+
+
+def _metadata(asked: Mapping[str, Any]) -> ObjectMeta:
+    """What of it is the caller's to say. Raises StatusError (422)."""
+    try:
+        metadata = msgspec.convert(asked.get("metadata") or {}, ObjectMeta)
+    except msgspec.ValidationError as error:
+        raise _invalid("", f"metadata: {error}") from error
+    if metadata.name and not _NAME.fullmatch(metadata.name):
+        raise _invalid(metadata.name, f"metadata.name: {metadata.name[:253]!r} is no name of an object")
+    if not metadata.name and not _BEGINNING.fullmatch(metadata.generate_name):
+        raise _invalid("", "metadata.name: a name, or a generateName to make one of, is required")
+    return ObjectMeta(metadata.name, metadata.generate_name, labels=metadata.labels, annotations=metadata.annotations)
+
+
+def _spec(asked: Mapping[str, Any]) -> FleetSnapshotSpec:
+    """What is asked of the fleet. Raises StatusError (422)."""
+    given = asked.get("spec") or {}
+    if isinstance(given, dict):
+        given = {key: value for key, value in given.items() if key in _SPEC_FIELDS}
+    try:
+        spec = msgspec.convert(given, FleetSnapshotSpec)
+    except msgspec.ValidationError as error:
+        raise _invalid("", f"spec: {error}") from error
+    unknown = set(spec.sections) - {kind.value for kind in MeasurementType}
+    if unknown:
+        raise _invalid("", f"spec.sections: {min(unknown)[:40]!r} is none of {', '.join(MeasurementType)}")
+    return spec
+
+
+def _invalid(name: str, why: str) -> StatusError:
+    return StatusError(
+        422, f'FleetSnapshot.{FLEET_GROUP} "{name[:253]}" is invalid: {why}', name[:253], "FleetSnapshot"
+    )
