@@ -145,3 +145,10 @@ def _renamed(value: Any, namespace: str, key: str = "") -> Any:
     if key == "serverName" and value.endswith(f".{NAMESPACE}.svc"):
         return f"{value.removesuffix(f'.{NAMESPACE}.svc')}.{namespace}.svc"
     return value
+
+
+def as_yaml(items: list[Item]) -> str:
+    """All of them, as kubectl reads them."""
+    import yaml
+
+    return "".join(f"---\n{yaml.safe_dump(item.manifest, sort_keys=False)}" for item in items)

@@ -1,0 +1,82 @@
+"""The flags of what installs a fleet into a cluster."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from cli.options import Duration, split_commas
+
+if TYPE_CHECKING:
+    from common.kube.target import Target
+    from installer.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_CLUSTER: Final = (
+    click.option("--kubeconfig", metavar="FILE", help="Which kubeconfig to use.  [default: as kubectl does]"),
+    click.option("--context", metavar="NAME", help="Which context of it."),
+)  # fmt: skip
+
+_INSTALL: Final = (
+    click.option("--namespace", metavar="NAME", help="Where it is or goes.  [default: eidos]"),
+    click.option("--agent-image", metavar="REF", help="Image of the agents."),
+    click.option("--aggregator-image", metavar="REF", help="Image of the aggregator."),
+    click.option("--image-pull-policy", type=click.Choice(["Always", "IfNotPresent", "Never"]),
+                 help="When images are pulled.  [default: IfNotPresent]"),
+    click.option("--image-pull-secret", metavar="NAME", multiple=True, help="Secret for the registry; repeatable."),
+    click.option("--overlay", metavar="NAME", multiple=True,
+                 help="gpu-nodes, ha, restricted, service-monitor or talos; repeatable."),
+    click.option("--node-selector", metavar="KEY=VALUE", multiple=True,
+                 help="Agents only on nodes with this label; repeatable."),
+)  # fmt: skip
+
+_TIMEOUT: Final = click.option("--timeout", type=Duration(), default="5m", show_default=True, metavar="TIME",
+                               help="How long to wait until it works.")  # fmt: skip
+
+
+def cluster_options(function: F) -> F:
+    """Which cluster."""
+    for option in reversed(_CLUSTER):
+        function = option(function)
+    return function
+
+
+def install_options(function: F) -> F:
+    """What is installed, and where."""
+    for option in reversed((*_INSTALL, *_CLUSTER)):
+        function = option(function)
+    return function
+
+
+timeout_option = _TIMEOUT
+
+
+def settings(flags: dict[str, Any], before: "Settings | None" = None) -> "Settings":
+    """What the flags say; what they do not say stays as `before`. Raises UsageError."""
+    from msgspec.structs import replace
+
+    from cli.job_options import parse_pairs
+    from installer.settings import Settings
+
+    given = {
+        "namespace": flags["namespace"],
+        "agent_image": flags["agent_image"],
+        "aggregator_image": flags["aggregator_image"],
+        "image_pull_policy": flags["image_pull_policy"],
+        "image_pull_secrets": flags["image_pull_secret"],
+        "overlays": split_commas(flags["overlay"]),
+        "node_selector": parse_pairs(flags["node_selector"], "--node-selector"),
+    }
+    return replace(before or Settings(), **{name: value for name, value in given.items() if value})
+
+
+def target(flags: dict[str, Any]) -> "Target":
+    """The cluster the flags name. Raises UsageError when there is none, or what speaks to one is not installed."""
+    from common.errors import UsageError
+    from common.kube.choice import NOT_INSTALLED, installed
+    from common.kube.target import load_target
+
+    if not installed():
+        raise UsageError(NOT_INSTALLED, "Install it: pip install 'eidos[kubernetes]'.")
+    return load_target(flags["kubeconfig"], flags["context"])

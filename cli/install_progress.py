@@ -1,0 +1,90 @@
+"""How an installation is getting on: its steps, drawn on a terminal, a line each anywhere else."""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from installer.workflow import Observer, Phase
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_DRAWN_EVERY = 0.1
+
+
+class Progress(Observer):
+    """Keeps each step and how long it took. On standard error only: standard output is for results."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[Phase, float]] = []
+        self.now: Phase | None = None
+        self.text = ""
+        self._since = 0.0
+        self._on_terminal = sys.stderr.isatty()
+
+    def phase(self, phase: Phase) -> None:
+        self.finish()
+        self.now, self._since, self.text = phase, time.monotonic(), ""
+
+    def detail(self, text: str) -> None:
+        self.text = text
+        if not self._on_terminal and self.now is not None and self.now not in (Phase.AGENTS, Phase.REMOVAL):
+            click.echo(f"{self.now.value}: {text}", err=True)
+
+    def note(self, text: str) -> None:
+        click.echo(f"Note: {text}", err=True)
+
+    def finish(self) -> None:
+        """The step under way has ended well."""
+        if self.now is None:
+            return
+        self.done.append((self.now, time.monotonic() - self._since))
+        if not self._on_terminal:
+            click.echo(_line(*self.done[-1], self.text if self.now is Phase.AGENTS else ""), err=True)
+        self.now = None
+
+    @asynccontextmanager
+    async def shown(self) -> AsyncIterator[None]:
+        """Draw while the block runs, if there is a terminal; what was drawn stays."""
+        if not self._on_terminal:
+            yield
+            return
+        drawing = asyncio.create_task(self._draw())
+        try:
+            yield
+        finally:
+            drawing.cancel()
+            await asyncio.gather(drawing, return_exceptions=True)
+
+    async def _draw(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        with Live(self._drawn(), console=Console(stderr=True), auto_refresh=False) as live:
+            try:
+                while True:
+                    await asyncio.sleep(_DRAWN_EVERY)
+                    live.update(self._drawn(), refresh=True)
+            finally:
+                live.update(self._drawn(), refresh=True)
+
+    def _drawn(self) -> "RenderableType":
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 2))
+        for phase, seconds in self.done:
+            table.add_row(Text("✓", "green"), phase.value, Text(f"{seconds:.1f} s", "dim"), "")
+        if self.now is not None:
+            passed = f"{time.monotonic() - self._since:.0f} s"
+            table.add_row(Text("…", "yellow"), Text(self.now.value, "bold"), Text(passed, "dim"), Text(self.text))
+        return table
+
+
+def _line(phase: Phase, seconds: float, text: str) -> str:
+    return f"{phase.value}: done ({seconds:.1f} s)" + (f", {text} ready" if text else "")

@@ -1,0 +1,1 @@
+"""Tests of the installer and of the manifests it ships."""
