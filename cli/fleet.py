@@ -17,6 +17,7 @@ _COMMANDS: Final = {
     "groups": ("cli.fleet_views:groups", "Show which nodes are equal, and what they share."),
     "outliers": ("cli.fleet_views:outliers", "Show the few nodes that differ from others like them, and in what."),
     "fact": ("cli.fleet_views:fact", "Show one fact across the fleet: its values and who has them."),
+    "query": ("cli.fleet_query", "Find the nodes that an expression over their facts is true for."),
     "demo": ("cli.fleet_demo", "Start a fleet on this machine, without a cluster, and find what is odd in it."),
 }
 
@@ -28,6 +29,7 @@ Examples:
   eidos fleet snapshot                                all nodes, folded
   eidos fleet outliers                                which nodes are not like the others, and why
   eidos fleet fact GPU.smi.driver                     who runs which driver
+  eidos fleet query 'semver(GPU.smi.driver) < semver("570")'
   eidos fleet node gpu-017 -o gpu-017.yaml            one node's snapshot
 """
 
@@ -36,6 +38,6 @@ Examples:
 def command() -> None:
     """Every node of a fleet in one snapshot, as an aggregator knows it.
 
-    Exit status: 0 done, 1 the demo missed what it seeded, 2 wrong use or the output cannot be written, 4 the
-    aggregator refused, failed or cannot be reached, 5 out of time, 130 interrupted.
+    Exit status: 0 done, 1 the demo missed what it seeded or query --exit-status found no node, 2 wrong use or the
+    output cannot be written, 4 the aggregator refused, failed or cannot be reached, 5 out of time, 130 interrupted.
     """

@@ -26,6 +26,8 @@ from common.fleet_api import (
     OutlierList,
     Problem,
     Progress,
+    QueryBody,
+    QueryResult,
     RunBody,
 )
 
@@ -39,6 +41,8 @@ T = TypeVar("T")
 _MOST_BYTES: Final = 256 << 20
 """Of one answer, unpacked."""
 _LONGEST_LINE: Final = 1 << 20
+_LONGEST_ADDRESS: Final = 4000
+"""Characters of an expression in an address; servers and proxies refuse longer ones sooner or later."""
 _CONNECT: Final = 10.0
 _SILENT: Final = 30.0
 """Seconds without a byte after which the aggregator counts as gone."""
@@ -143,6 +147,23 @@ class FleetClient:
             own.update(page.own)
         return msgspec.structs.replace(view, own=own, more="")
 
+    async def query(self, expression: str) -> QueryResult:
+        """Which nodes an expression is true for; all pages of them. Long expressions travel in a body."""
+        items: list[str] = []
+        after = ""
+        while True:
+            page = await self._query(QueryBody(expression, after, MOST_ITEMS))
+            items.extend(page.items)
+            if page.continue_after <= after:
+                return msgspec.structs.replace(page, items=items, continue_after="")
+            after = page.continue_after
+
+    async def _query(self, body: QueryBody) -> QueryResult:
+        if len(quote(body.expression)) > _LONGEST_ADDRESS:
+            return await self._decode(await self._read("POST", "/v1/query", body=body), QueryResult)
+        asked = {"expression": body.expression, "after": body.after, "limit": str(body.limit)}
+        return await self._get("/v1/query", QueryResult, asked)
+
     async def run(self, body: RunBody) -> AsyncIterator[Progress]:
         """Start a run, or join one that asks the same, and follow it to its end: the last is done or failed."""
         with translated(self._connection.url):
@@ -174,11 +195,15 @@ class FleetClient:
         )
 
     async def _get(self, path: str, kind: type[T], query: Mapping[str, str] | None = None) -> T:
-        content = await self._read("GET", path, query)
+        return await self._decode(await self._read("GET", path, query), kind)
+
+    async def _decode(self, content: bytes, kind: type[T]) -> T:
         # Large documents take a moment; Ctrl-C is heard meanwhile.
         return await asyncio.to_thread(self._decoded, content, kind)
 
-    async def _read(self, method: str, path: str, query: Mapping[str, str] | None = None) -> bytes:
+    async def _read(
+        self, method: str, path: str, query: Mapping[str, str] | None = None, body: object = None
+    ) -> bytes:
         from yarl import URL
 
         url = URL(self._connection.url + path, encoded=True).with_query(
@@ -186,7 +211,12 @@ class FleetClient:
         )
         with translated(self._connection.url):
             async with self._session.request(
-                method, url, headers={"Accept": "application/json"}, allow_redirects=False
+                method,
+                url,
+                data=None if body is None else msgspec.json.encode(body),
+                headers={"Accept": "application/json"}
+                | ({} if body is None else {"Content-Type": "application/json"}),
+                allow_redirects=False,
             ) as response:
                 await self._check(response)
                 return await self._content(response, _MOST_BYTES)

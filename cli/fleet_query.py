@@ -1,0 +1,85 @@
+"""`eidos fleet query`: the nodes that an expression over their facts is true for."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from cli.fleet_options import Target, connection, fleet_options
+
+if TYPE_CHECKING:
+    from common.fleet_api import QueryResult
+
+EXAMPLES: Final = """\
+\b
+Examples:
+  eidos fleet query 'OS.release.VERSION_ID != "22.04" && semver(GPU.smi.driver) < semver("570.0.0")'
+  eidos fleet query 'int(OS.sysctl["/proc/sys/vm/swappiness"]) > 10'
+  eidos fleet query 'GPU.smi["gpu-count"] < 8 || !has(GPU.smi.driver)'
+  eidos fleet query 'OS.modules.exists(m, m.startsWith("nvidia_peermem"))'
+  clush -w "$(eidos fleet query --names 'OS.release.ID == "ubuntu"')" uptime
+  eidos fleet query --exit-status --names 'OS.grub.iommu == "off"' && echo some are left
+"""
+
+_SHOWN: Final = {"matched": ("matched", "green"), "undecided": ("undecided", "yellow"), "not-matched": ("not", None)}
+
+
+@click.command("query", epilog=EXAMPLES)
+@click.argument("expression")
+@click.option(
+    "--names", is_flag=True, help="Only the nodes that match, as one set on one line, empty when none does."
+)
+@click.option("--exit-status", "by_status", is_flag=True, help="End with status 1 when no node matches.")
+@fleet_options
+@click.pass_context
+def command(ctx: click.Context, /, expression: str, names: bool, by_status: bool, **flags: Any) -> None:
+    """Find the nodes that a CEL expression over their facts is true for.
+
+    A fact is written Type.subtype.key; a key that is no plain word stands in brackets: GPU.smi["gpu-count"]. Facts
+    are text, numbers, true or false: int(), double(), quantity() and semver() make text comparable. Nodes that lack a
+    fact the answer depends on are undecided and counted apart; has() asks whether it is there.
+
+    Of the last snapshot; asks no node anything. docs/query.md says more.
+    """
+    from cli.fleet_client import ask
+    from cli.text import visible
+
+    target = Target(flags)
+    result = ask(connection(flags), lambda client: client.query(expression))
+    if result.nowhere:
+        click.echo(f"Note: no node has {', '.join(map(visible, result.nowhere))}.", err=True)
+    if names:
+        target.write_lines(lambda colour: [result.nodes])
+    elif target.is_table:
+        target.write_lines(lambda colour: _lines(result, colour))
+    else:
+        target.write(result)
+    if by_status and not result.matched:
+        ctx.exit(1)
+
+
+def _lines(result: "QueryResult", colour: bool) -> Iterator[str]:
+    """Numbers, then a line for all nodes that are alike in every fact named."""
+    from cli.fleet_text import names
+    from cli.text import aligned, style, visible
+
+    others = [(result.not_matched, "do not"), (result.undecided, "undecided"), (result.unknown, "without facts")]
+    counts = [
+        f"{result.matched:,} match",
+        *(f"{count:,} {what}" for count, what in others if count or what == "do not"),
+    ]
+    yield style(", ".join(counts), colour, bold=True)
+    if not result.groups:
+        return
+    yield ""
+    facts = list(dict.fromkeys(name for group in result.groups for name in group.values))
+    rows = []
+    for group in result.groups:
+        word, hue = _SHOWN[group.result.value]
+        values = [visible(group.values[fact]) if fact in group.values else "-" for fact in facts]
+        rows.append(
+            (style(word, colour, fg=hue), str(group.count), names(group.nodes), *values, visible(group.reason))
+        )
+    yield from aligned(rows, header=("RESULT", "COUNT", "NODES", *map(visible, facts), "REASON"))
+    if result.left_out:
+        yield f"… and {result.left_out:,} more combinations of values"
