@@ -1,5 +1,5 @@
 # `make demo` and `make test` do everything on a fresh machine; the others are their parts.
-.PHONY: help setup demo test lint fmt bench e2e docs golden clean cluster-up cluster-down cluster-shell
+.PHONY: help setup demo test lint fmt bench e2e docs chart golden clean cluster-up cluster-down cluster-shell
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -35,6 +35,9 @@ e2e: setup ## only the tests on the real cluster and the real systemd
 
 docs: setup ## regenerate what is generated in docs/
 	$(BIN)/python -m tools.reference > docs/cli.md
+
+chart: setup ## write the Helm chart's templates anew from manifests/fleet
+	$(BIN)/python -m tools.chart
 
 golden: setup ## rewrite the golden files after a change that is meant
 	$(PYTEST) --update-golden tests/hosts tests/agent

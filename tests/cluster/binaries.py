@@ -120,7 +120,7 @@ def build_binaries() -> Path:
             say(f"building {len(todo)} Go modules into {target}: about ten minutes on two cores, once per version")
         for module in todo:
             with step(f"building {', '.join(module.programs)} {module.version}"):
-                _build_module(module, target)
+                build_module(module, target)
         if not (target / "pause").exists():
             _build_pause(target)
     return target
@@ -133,7 +133,8 @@ def _run(argv: list[str], directory: Path, environment: dict[str, str]) -> str:
     return done.stdout
 
 
-def _build_module(module: Module, target: Path) -> None:
+def build_module(module: Module, target: Path) -> None:
+    """Puts the module's programs into the folder `target`. Raises RuntimeError with what the compiler says."""
     environment = {
         **os.environ,
         "GOFLAGS": "-buildvcs=false",
