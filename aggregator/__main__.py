@@ -1,46 +1,52 @@
-"""`python -m aggregator --local DIRECTORY --nodes NODESET`: a local fleet's aggregator as a process of its own."""
+"""`python -m aggregator --cluster`, or `--local DIRECTORY --nodes NODESET`: an aggregator as a process of its own."""
 
 import argparse
 import asyncio
 import gc
 import json
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
+from aggregator.cluster import options as cluster_options
 from aggregator.local import LocalFleet
 from aggregator.settings import Settings
-from common.errors import EidosError
+from common.errors import EidosError, UsageError
 from common.logs import log_as_json
 from common.nodeset import unfold_names
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The program. Exit status 0 after a signal, 2 when it cannot work as told."""
+def arguments() -> argparse.ArgumentParser:
+    """The flags."""
     parser = argparse.ArgumentParser(prog="eidos-aggregator", description="The aggregator of Eidos.")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--cluster", action="store_true", help="serve the cluster that this is a pod of")
+    where.add_argument("--local", metavar="DIRECTORY", type=Path, help="serve a local fleet from here")
+    parser.add_argument("--nodes", help="the expected nodes of a local fleet, such as gpu-[001-512],login")
+    parser.add_argument("--address", help="127.0.0.1 for a local fleet, all of them in a cluster")
+    parser.add_argument("--link-port", type=int, help="8443 in a cluster")
+    parser.add_argument("--api-port", type=int, help="8444 in a cluster")
     parser.add_argument(
-        "--local", metavar="DIRECTORY", type=Path, required=True, help="serve a local fleet from here"
+        "--log-level",
+        default=os.environ.get("EIDOS_LOG_LEVEL") or "info",
+        choices=("debug", "info", "warning"),
+        help="[EIDOS_LOG_LEVEL]",
     )
-    parser.add_argument("--nodes", required=True, help="the expected nodes, such as gpu-[001-512],login")
-    parser.add_argument("--address", default="127.0.0.1")
-    parser.add_argument("--link-port", type=int, default=0)
-    parser.add_argument("--api-port", type=int, default=0)
-    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning"))
-    options = parser.parse_args(argv)
+    cluster_options.add_options(parser, os.environ)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program. Exit status 0 after a signal, 2 when it cannot work as told, 4 when another took over."""
+    options = arguments().parse_args(argv)
     log_as_json(options.log_level)
-    settings = Settings(
-        options.local,
-        link_address=options.address,
-        api_address=options.address,
-        link_port=options.link_port,
-        api_port=options.api_port,
-        names=("localhost", "127.0.0.1", options.address),
-    )
     try:
         import uvloop
 
-        uvloop.run(_serve(settings, unfold_names(options.nodes)))
+        uvloop.run(_cluster(options) if options.cluster else _local(options))
     except EidosError as error:
         print(f"eidos-aggregator: {error}", file=sys.stderr)
         return error.exit_status
@@ -50,20 +56,57 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def _serve(settings: Settings, nodes: list[str]) -> None:
-    fleet = LocalFleet(settings, nodes)
-    await fleet.start()
+def _cluster(options: argparse.Namespace) -> Coroutine[Any, Any, None]:
+    from aggregator.cluster.service import ClusterService
+    from common.kube.target import load_target
+
+    chosen = cluster_options.read_options(options)
+    target = load_target(chosen.kubeconfig)
+
+    async def serve() -> None:
+        service = ClusterService(chosen, target)
+        await service.start()
+        stop = _settle({"api_port": service.server.api_port, "namespace": chosen.namespace})
+        await service.run(stop)
+
+    return serve()
+
+
+def _local(options: argparse.Namespace) -> Coroutine[Any, Any, None]:
+    if options.nodes is None:
+        raise UsageError("--local needs --nodes")
+    address = options.address or "127.0.0.1"
+    settings = Settings(
+        options.local,
+        link_address=address,
+        api_address=address,
+        link_port=options.link_port or 0,
+        api_port=options.api_port or 0,
+        names=("localhost", "127.0.0.1", address),
+    )
+    nodes = unfold_names(options.nodes)
+
+    async def serve() -> None:
+        fleet = LocalFleet(settings, nodes)
+        await fleet.start()
+        ports = {"link_port": fleet.server.link_port, "api_port": fleet.server.api_port}
+        stop = _settle({**ports, "directory": str(settings.directory)})
+        await stop.wait()
+        await fleet.stop()
+
+    return serve()
+
+
+def _settle(told: dict[str, object]) -> asyncio.Event:
+    """Started: one line for whoever started this process, and an event that is set when it shall end."""
     # Ten thousand links are a million objects that stay: looking through them for garbage is wasted time.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    # One line for whoever started this process: where to find it.
-    ports = {"link_port": fleet.server.link_port, "api_port": fleet.server.api_port}
-    print(json.dumps({**ports, "directory": str(settings.directory)}), flush=True)
-    await stop.wait()
-    await fleet.stop()
+    print(json.dumps(told), flush=True)
+    return stop
 
 
 if __name__ == "__main__":

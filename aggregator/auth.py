@@ -71,7 +71,8 @@ class Authenticator:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._source = keys
-        self._issuer = issuer
+        self.issuer = issuer
+        """Whose tokens are good; in a cluster known only once it has been asked."""
         self._subject = f"system:serviceaccount:{service_account}" if service_account else None
         self._reviewer = reviewer
         self._clock = clock
@@ -117,7 +118,7 @@ class Authenticator:
                 key,
                 algorithms=[key.algorithm_name],
                 audience=AUDIENCE,
-                issuer=self._issuer,
+                issuer=self.issuer,
                 # The times are checked below, against a clock that tests can move.
                 options={
                     "require": ["exp", "iat", "aud", "iss", "sub"],
@@ -151,6 +152,8 @@ class Authenticator:
 
 
 def _key_set(document: Mapping[str, Any]) -> dict[str, jwt.PyJWK]:
+    if document.get("keys") == []:
+        return {}
     try:
         keys = jwt.PyJWKSet.from_dict(dict(document)).keys
     except jwt.PyJWTError as error:

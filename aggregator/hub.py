@@ -4,7 +4,7 @@ Nothing here waits for an agent; connections (aggregator/endpoint.py) read frame
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Final, Protocol
 
 from aggregator import websocket
@@ -188,6 +188,11 @@ class Hub:
         """Have an agent say that it is there."""
         self._ping += 1
         link.send(Ping(self._ping))
+
+    def forget_nodes(self, but: Container[str]) -> None:
+        """Forget nodes without a link that are none of these."""
+        for name in [name for name, node in self.nodes.items() if node.link is None and name not in but]:
+            del self.nodes[name]
 
     def forget_unused(self) -> int:
         """Drop content that no node refers to any more. Not while a fold reads. Returns how much was dropped."""

@@ -17,6 +17,8 @@ from common.formats import Format, dump_plain
 
 if TYPE_CHECKING:
     from common.kube.client import Kube
+    from common.kube.configmap_writer import Fence
+    from common.kube.types import ConfigMap
 
 FLEET: Final = "eidos-fleet"
 """The document's name, wherever it is published."""
@@ -60,9 +62,13 @@ class DirectoryPublisher:
 class ConfigMapPublisher:
     """ConfigMap `eidos-fleet` in a namespace; what exceeds it in shards beside it (common/kube/configmaps.py)."""
 
-    def __init__(self, kube: "Kube", namespace: str) -> None:
+    def __init__(self, kube: "Kube", namespace: str, fence: "Fence | None" = None) -> None:
+        """`fence` raises when this aggregator may no longer write."""
         self._kube = kube
         self._namespace = namespace
+        self._fence = fence
+        self.stands: ConfigMap | None = None
+        """The index as we wrote it last."""
 
     async def publish(self, document: FleetSnapshot) -> None:
         """See Publisher."""
@@ -71,7 +77,9 @@ class ConfigMapPublisher:
         content = await asyncio.to_thread(_yaml, document)
         written_at = datetime.fromisoformat(document.metadata.timestamp)
         excerpt = excerpt_of_fleet(document, _yaml)
-        await write_document(self._kube, self._namespace, FLEET, content, "yaml", excerpt, written_at)
+        self.stands = await write_document(
+            self._kube, self._namespace, FLEET, content, "yaml", excerpt, written_at, fence=self._fence
+        )
 
 
 def config_map_data(document: FleetSnapshot) -> dict[str, bytes]:

@@ -35,7 +35,9 @@ MOST_BYTES: Final = 64 << 20
 PAGE_SIZE: Final = 500
 _REFUSAL_BYTES: Final = 1 << 18
 _JSON: Final = "application/json"
-_ANY: Final = "application/json, */*"  # a log is plain text, a refusal JSON
+ANY: Final = "application/json, */*"  # a log is plain text, a refusal JSON
+METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 _APPLY: Final = "application/apply-patch+yaml"
 _MERGE: Final = "application/merge-patch+json"
 
@@ -259,6 +261,7 @@ class Kube:
         *,
         cut: bool = False,
         last: KubeError | None = None,
+        accept: str = ANY,
     ) -> AsyncGenerator[bytes, None]:
         """One attempt at a streamed answer, line by line; see lines.py for `longest` and `cut`.
 
@@ -268,7 +271,7 @@ class Kube:
         """
         async with AsyncExitStack() as stack:
             async with self.within_deadline(call, last):
-                response = await stack.enter_async_context(self.exchange(call, None, {"Accept": _ANY}, silence))
+                response = await stack.enter_async_context(self.exchange(call, None, {"Accept": accept}, silence))
             lines = split_lines(response.content.iter_any(), longest, cut=cut)
             try:
                 while True:

@@ -12,7 +12,7 @@ removal comes too late and fails, or the mark does, and that writer writes again
 import asyncio
 import logging
 import uuid
-from collections.abc import Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ import msgspec
 
 from common.errors import Code, EidosError, OutputError
 from common.excerpt import Excerpt
-from common.kube.client import FIELD_MANAGER, Kube, KubeError
+from common.kube.client import FIELD_MANAGER, METADATA_LIST, Kube, KubeError
 from common.kube.configmaps import (
     COMPONENT,
     KEYS,
@@ -40,12 +40,13 @@ from common.version import VERSION
 
 INDEX_LABEL: Final = "eidos.nvidia.com/index"
 _NEEDED_BY: Final = "eidos.nvidia.com/needed-by"
-_METADATA_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 _ATTEMPTS: Final = 20
 _EXCERPT_BYTES: Final = 800 << 10
 _LONGEST_LABEL: Final = 63
 _ORPHAN_AGE: Final = timedelta(hours=1)
 """Shards no index lists may be another writer's, whose index is still to come; none takes that long."""
+
+Fence = Callable[[], Awaitable[None]]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -59,10 +60,15 @@ async def write_document(
     excerpt: Excerpt,
     now: datetime | None = None,
     owner: OwnerFields | None = None,
-) -> None:
-    """Store a document whole or not at all. `excerpt` is asked when it needs shards; it goes when `owner` goes.
+    fence: Fence | None = None,
+) -> ConfigMap:
+    """Store a document whole or not at all; the index as it was stored.
 
-    Raises OutputError when the ConfigMap there is somebody else's, KubeError.
+    `excerpt` is asked when it needs shards; it goes when `owner` goes. `fence` is asked after the version has been
+    read that the index will replace, and raises when we may no longer write: a writer that was held up for long
+    replaces nothing that came after it.
+
+    Raises OutputError when the ConfigMap there is somebody else's, KubeError, and what `fence` raises.
     """
     stamp = (now or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     data, shards = _contents(name, content, document_format, excerpt, stamp)
@@ -72,15 +78,15 @@ async def write_document(
             await asyncio.sleep(kube.pause(attempt, last))
         current = await _current(kube, namespace, name)
         try:
-            index = await _write_all(kube, namespace, name, data, shards, current, owner)
-            await _adopt(kube, namespace, name, shards, index)
+            index = await _write_all(kube, namespace, name, data, shards, current, owner, fence)
+            await _adopt(kube, namespace, name, shards, index.metadata)
         except KubeError as error:
             if error.code is not Code.CLUSTER_CONFLICT:
                 raise
             last = error
             continue
         await _sweep(kube, namespace, name, keep=set(shards), replaced=listed_shards(current))
-        return
+        return index
     raise last or AssertionError("every attempt returns or sets the error")
 
 
@@ -92,13 +98,16 @@ async def _write_all(
     shards: dict[str, bytes],
     current: ConfigMap | None,
     owner: OwnerFields | None,
-) -> ObjectMeta:
-    """Shards, then the index; its metadata. Where the index is refused, the new shards go again."""
+    fence: Fence | None,
+) -> ConfigMap:
+    """Shards, then the index, which is returned. Where it is refused, the new shards go again."""
     made: list[ObjectMeta] = []
     try:
         await _all(_write_shard(kube, namespace, name, *shard, made) for shard in shards.items())
-        return (await _write_index(kube, namespace, name, data, current, owner)).metadata
-    except (KubeError, OutputError) as error:
+        if fence is not None:
+            await fence()
+        return await _write_index(kube, namespace, name, data, current, owner, fenced=fence is not None)
+    except EidosError as error:
         # Only after a clear refusal: when the answer was lost, the index may stand and need them; after a conflict
         # the next attempt will.
         refused = not isinstance(error, KubeError) or 400 <= error.status < 500
@@ -182,6 +191,7 @@ async def _write_index(
     owner: OwnerFields | None,
     *,
     dry_run: bool = False,
+    fenced: bool = False,
 ) -> ConfigMap:
     """Apply at exactly the version that was read; where there was nothing, without taking anything over."""
     body = _body(namespace, name, _labels("snapshot")) | {"data": data}
@@ -191,6 +201,8 @@ async def _write_index(
         body["metadata"]["resourceVersion"] = current.metadata.resource_version
     params = {"dryRun": "All"} if dry_run else {}
     path = configmap_path(namespace, name)
+    if current is None and fenced:  # applying would merge ours into what an equal of ours has just written
+        return await kube.create(configmap_path(namespace), body, ConfigMap)
     try:
         written = await kube.apply(path, body, ConfigMap, force=current is not None, params=params)
     except KubeError as error:
@@ -249,7 +261,7 @@ async def _sweep(kube: Kube, namespace: str, name: str, keep: set[str], replaced
     before = (datetime.now(UTC) - _ORPHAN_AGE).strftime("%Y-%m-%dT%H:%M:%SZ")
     try:
         there, _ = await kube.list(
-            configmap_path(namespace), Metadata, {"labelSelector": selector}, accept=_METADATA_ONLY
+            configmap_path(namespace), Metadata, {"labelSelector": selector}, accept=METADATA_LIST
         )
         unneeded = [
             shard

@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from common.kube.call import Call, Params
-from common.kube.client import Kube
+from common.kube.client import ANY, METADATA, METADATA_LIST, Kube
 from common.kube.errors import KubeError, from_reply, unexpected_reply
 from common.kube.types import Metadata, Status, WatchEvent
 
@@ -46,13 +46,20 @@ class Reset(msgspec.Struct, Generic[T], frozen=True):
 
 
 async def watch(
-    kube: Kube, path: str, kind: type[T], params: Params | None = None, resource_version: str | None = None
+    kube: Kube,
+    path: str,
+    kind: type[T],
+    params: Params | None = None,
+    resource_version: str | None = None,
+    *,
+    metadata_only: bool = False,
 ) -> AsyncGenerator[Reset[T] | Change[T], None]:
     """Changes of the collection `path` from `resource_version` on, without end.
 
     Without a version it begins with a Reset. It resumes where it was when a connection ends or breaks, and begins
     again with a Reset when the server no longer has the changes in between (410). Trouble that may pass is waited
-    out until the deadline of `kube`; all else raises KubeError. Close it with contextlib.aclosing.
+    out until the deadline of `kube`; all else raises KubeError. With `metadata_only` the server sends no more than
+    that, and `kind` is Metadata. Close it with contextlib.aclosing.
     """
     version, failures = resource_version, 0
     last: KubeError | None = None
@@ -60,10 +67,11 @@ async def watch(
     while True:
         try:
             if version is None:
-                items, version = await kube.list(path, kind, params)
+                accept = {"accept": METADATA_LIST} if metadata_only else {}
+                items, version = await kube.list(path, kind, params, **accept)
                 yield Reset(items)
             heard = False
-            async with aclosing(_stream(kube, path, params or {}, version, last)) as events:
+            async with aclosing(_stream(kube, path, params or {}, version, last, metadata_only)) as events:
                 async for event in events:
                     heard, failures, last = True, 0, None
                     version = _metadata_decoder.decode(event.object).metadata.resource_version or version
@@ -96,13 +104,14 @@ def _call(path: str, params: Params) -> Call:
 
 
 async def _stream(
-    kube: Kube, path: str, params: Params, version: str, last: KubeError | None
+    kube: Kube, path: str, params: Params, version: str, last: KubeError | None, metadata_only: bool
 ) -> AsyncGenerator[WatchEvent, None]:
     """One connection's events. Raises KubeError for an event that reports one."""
     seconds = random.randint(*_SERVER_SECONDS)  # noqa: S311 - no secret
     settings: dict[str, Any] = {"resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": seconds}
     call = _call(path, {**params, **settings})
-    async with aclosing(kube.lines(call, silence=seconds + _GRACE, last=last)) as lines:
+    accept = METADATA if metadata_only else ANY
+    async with aclosing(kube.lines(call, silence=seconds + _GRACE, last=last, accept=accept)) as lines:
         async for line in lines:
             event = _event_decoder.decode(line)
             if event.type == "ERROR":

@@ -1,0 +1,100 @@
+"""ConfigMap `eidos-fleet`, written by the leader only, and put back when somebody else changes it.
+
+A leader that was deposed without knowing (frozen, cut off) must not overwrite what its successor wrote. Before each
+write of the index, after its version has been read, the API server is asked who leads; and a new leader touches
+the index before anything else, so that a write that was decided before it led fails by its version.
+"""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from typing import Final
+
+from aggregator.cluster.guard import guard, named
+from aggregator.cluster.lease import Elector
+from aggregator.publish import FLEET, ConfigMapPublisher
+from common.errors import Code
+from common.fleet import FleetSnapshot
+from common.kube.client import METADATA_LIST, Kube, KubeError
+from common.kube.configmap_writer import INDEX_LABEL
+from common.kube.configmaps import configmap_path, is_ours, listed_shards
+from common.kube.types import ConfigMap, Metadata
+
+_log: Final = logging.getLogger(__name__)
+LEADER: Final = "eidos.nvidia.com/leader"
+"""Annotation of the index: who began to lead last."""
+_SHARDS: Final = {"labelSelector": f"{INDEX_LABEL}={FLEET}"}
+
+
+class LeaderPublisher:
+    """A `Publisher` for as long as `elector` leads."""
+
+    def __init__(self, kube: Kube, namespace: str, elector: Elector) -> None:
+        self._kube = kube
+        self._namespace = namespace
+        self._elector = elector
+        self._path = configmap_path(namespace, FLEET)
+        self._writing = asyncio.Lock()
+        self._document: FleetSnapshot | None = None
+        self._publisher = ConfigMapPublisher(kube, namespace, elector.confirm)
+
+    async def publish(self, document: FleetSnapshot) -> None:
+        """See Publisher."""
+        async with self._writing:
+            self._document = document
+            await self._publisher.publish(document)
+
+    async def take_over(self) -> None:
+        """Have writes of earlier leaders fail from now on. Raises EidosError."""
+        await self._elector.confirm()
+        # Never the same twice: it must change the version.
+        mark = f"{self._elector.identity} since {datetime.now(UTC).isoformat(timespec='microseconds')}"
+        try:
+            await self._kube.patch(self._path, {"metadata": {"annotations": {LEADER: mark}}}, Metadata)
+        except KubeError as error:
+            if error.code is not Code.CLUSTER_NOT_FOUND:
+                raise
+
+    async def follow(self) -> None:
+        """Put the document back whenever somebody changes it or its shards, for ever."""
+        collection = configmap_path(self._namespace)
+        async with asyncio.TaskGroup() as both:
+            both.create_task(guard(self._kube, collection, named(FLEET), self.mend))
+            both.create_task(guard(self._kube, collection, _SHARDS, self.mend))
+
+    async def mend(self) -> None:
+        """Publish the last document again where it is no longer as it was written. Raises EidosError."""
+        async with self._writing:
+            if self._document is None or not self._elector.leads:
+                return
+            found = await self._current()
+            if found is not None and await self._is_intact(found):
+                return
+            stood = self._publisher.stands
+            if stood is not None:
+                _log.warning("put back", extra={"configmap": FLEET, "deleted": found is None})
+                if found is not None and not is_ours(found) and found.metadata.uid == stood.metadata.uid:
+                    # Our own, disfigured: not to be taken for somebody else's.
+                    await self._kube.delete(self._path, preconditions={"uid": found.metadata.uid})
+            await self._publisher.publish(self._document)
+
+    async def _current(self) -> ConfigMap | None:
+        try:
+            return await self._kube.get(self._path, ConfigMap)
+        except KubeError as error:
+            if error.code is not Code.CLUSTER_NOT_FOUND:
+                raise
+            return None
+
+    async def _is_intact(self, found: ConfigMap) -> bool:
+        stands = self._publisher.stands
+        if stands is None or not is_ours(found) or (found.data, found.binary_data) != (stands.data, {}):
+            return False
+        if not (needed := listed_shards(stands)):
+            return True
+        # Their content cannot be changed (`immutable`), only taken away.
+        there, _ = await self._kube.list(configmap_path(self._namespace), Metadata, _SHARDS, accept=METADATA_LIST)
+        return needed <= {shard.metadata.name for shard in there}
+
+
+__all__ = ["LEADER", "LeaderPublisher"]
