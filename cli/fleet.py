@@ -18,6 +18,9 @@ _COMMANDS: Final = {
     "outliers": ("cli.fleet_views:outliers", "Show the few nodes that differ from others like them, and in what."),
     "fact": ("cli.fleet_views:fact", "Show one fact across the fleet: its values and who has them."),
     "query": ("cli.fleet_query", "Find the nodes that an expression over their facts is true for."),
+    "install": ("cli.fleet_install:install", "Install agents and an aggregator into a cluster."),
+    "upgrade": ("cli.fleet_install:upgrade", "Bring an installation to this version, or to other images."),
+    "uninstall": ("cli.fleet_install:uninstall", "Remove an installation with all that it wrote."),
     "demo": ("cli.fleet_demo", "Start a fleet on this machine, without a cluster, and find what is odd in it."),
 }
 
@@ -25,6 +28,7 @@ EXAMPLES: Final = """\
 \b
 Examples:
   eidos fleet demo --keep                             a fleet to try the others on
+  eidos fleet install                                 into the cluster that kubectl uses
   export EIDOS_SERVER=https://eidos.example:8444 EIDOS_TOKEN_FILE=token EIDOS_CA_FILE=ca.crt
   eidos fleet snapshot                                all nodes, folded
   eidos fleet outliers                                which nodes are not like the others, and why

@@ -28,7 +28,7 @@ _INSTALL: Final = (
     click.option("--overlay", metavar="NAME", multiple=True,
                  help="gpu-nodes, ha, restricted, service-monitor or talos; repeatable."),
     click.option("--node-selector", metavar="KEY=VALUE", multiple=True,
-                 help="Agents only on nodes with this label; repeatable."),
+                 help="Only nodes with this label are the fleet; repeatable."),
 )  # fmt: skip
 
 _TIMEOUT: Final = click.option("--timeout", type=Duration(), default="5m", show_default=True, metavar="TIME",

@@ -22,6 +22,8 @@ AGENT: Final = "eidos-agent"
 AGGREGATOR: Final = "eidos-aggregator"
 API_SERVICE: Final = "v1alpha1.fleet.eidos.nvidia.com"
 
+_SELECTOR: Final = "EIDOS_NODE_SELECTOR"
+
 PLURALS: Final = {
     "APIService": "apiservices",
     "ClusterRole": "clusterroles",
@@ -89,6 +91,7 @@ def build(settings: Settings) -> list[Item]:
             remembered = msgspec.json.encode(settings).decode()
             manifest["metadata"].setdefault("annotations", {})[SETTINGS_ANNOTATION] = remembered
             _set_pod(manifest, settings, settings.aggregator_image)
+            _expect(manifest, settings.node_selector)
         elif manifest["kind"] == "DaemonSet":
             _set_pod(manifest, settings, settings.agent_image)
             if settings.node_selector:
@@ -124,6 +127,19 @@ def _set_pod(manifest: Manifest, settings: Settings, image: str) -> None:
     for container in pod["containers"]:
         container["image"] = image or container["image"]
         container["imagePullPolicy"] = settings.image_pull_policy or container["imagePullPolicy"]
+
+
+def _expect(manifest: Manifest, selector: dict[str, str]) -> None:
+    """Let the aggregator expect only the nodes that agents are put on, as an overlay does for its own labels."""
+    if not selector:
+        return
+    environment = manifest["spec"]["template"]["spec"]["containers"][0]["env"]
+    before = next((entry for entry in environment if entry["name"] == _SELECTOR), None)
+    chosen = ",".join(f"{key}={value}" for key, value in sorted(selector.items()))
+    if before is None:
+        environment.append({"name": _SELECTOR, "value": chosen})
+    else:
+        before["value"] = f"{before['value']},{chosen}"
 
 
 def _moved(manifest: Manifest, namespace: str) -> Manifest:

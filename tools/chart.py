@@ -26,6 +26,15 @@ _VARIANTS: Final = {
 }
 _CONDITIONAL: Final = {"ServiceMonitor": (".Values.serviceMonitor.enabled", "service-monitor")}
 
+# Nodes that no agent is put on are not expected either.
+_EXPECTED: Final = (
+    "{{- with .Values.agent.nodeSelector }}",
+    "{{- $pairs := list }}",
+    '{{- range $key, $value := . }}{{- $pairs = append $pairs (printf "%s=%s" $key $value) }}{{- end }}',
+    '- {name: EIDOS_NODE_SELECTOR, value: {{ join "," $pairs | quote }}}',
+    "{{- end }}",
+)
+
 Lines = list[str]
 
 
@@ -85,6 +94,7 @@ def _mark_pod(manifest: Manifest, part: str) -> None:
     pod = manifest["spec"]["template"]["spec"]
     if part == "aggregator":
         manifest["spec"]["replicas"] = _MARK.format(f"{values}.replicas")
+        pod["containers"][0]["env"].append(_MARK.format("expected"))
     pod["nodeSelector"] = _MARK.format(f"with {values}.nodeSelector")
     pod["imagePullSecrets"] = _MARK.format("with .Values.imagePullSecrets")
     pod["tolerations"] = _MARK.format(f"block {values}.tolerations")
@@ -105,6 +115,8 @@ def _expressions(lines: Lines) -> Iterator[str]:
             yield f"{' ' * indent}{{{{- with {mark[6:-1]} }}}}"
             yield f"{key}: {{{{- toYaml . | nindent {indent + 2} }}}}"
             yield f"{' ' * indent}{{{{- end }}}}"
+        elif line.strip() == "- ⟦expected⟧":
+            yield from (" " * indent + part if part.startswith("-") else part for part in _EXPECTED)
         else:
             yield line.replace("⟦", "{{ ").replace("⟧", " }}")
 

@@ -84,6 +84,8 @@ def test_settings_are_in_the_objects() -> None:
         assert pod["imagePullSecrets"] == [{"name": "key"}]
     assert agent["nodeSelector"] == {"nvidia.com/gpu.present": "true", "pool": "gpu"}
     assert "nodeSelector" not in aggregator
+    expected = {"name": "EIDOS_NODE_SELECTOR", "value": "nvidia.com/gpu.present=true,pool=gpu"}
+    assert expected in aggregator["containers"][0]["env"]
     monitor = items["ServiceMonitor", "eidos"].manifest
     assert monitor["spec"]["endpoints"][0]["tlsConfig"]["serverName"] == "eidos-api.watch.svc"
     for item in items.values():
