@@ -1,7 +1,7 @@
 """Objects of one kind with versions, and what became of them lately. Pure but for the clock that numbers begin at.
 
-Versions are numbers that only grow, those of a later process included: they begin at its start in microseconds, and
-no collection changes a million times a second for long. What a list showed at a version can be read on, page by
+Versions are numbers that only grow, those of a later leader included: they begin at its first look in microseconds,
+and no collection changes a million times a second for long. What a list showed at a version can be read on, page by
 page, and what changed after a version can be replayed, as long as either is kept; then the answer is `ExpiredError`
 and never something that is nearly right.
 """
@@ -51,11 +51,11 @@ class Collection(Generic[T]):
     """The objects of one kind."""
 
     def __init__(self) -> None:
-        self.version = int(time.time() * 1e6)
+        self.version = 0
         self._items: dict[str, Stored[T]] = {}
         self._sorted: tuple[Stored[T], ...] | None = ()
         self._events: list[Event[T]] = []
-        self._before = self.version
+        self._before = 0
         """The version after which all events are kept."""
         self._lists: OrderedDict[int, tuple[Stored[T], ...]] = OrderedDict()
 
@@ -65,6 +65,8 @@ class Collection(Generic[T]):
 
     def update(self, current: Mapping[str, Current[T]]) -> bool:
         """Make these the objects; whether that changes any."""
+        if not self.version:  # not sooner: who made this may have stood by for long
+            self.version = self._before = int(time.time() * 1e6)
         before = self.version
         for name in [name for name in self._items if name not in current]:
             self._note(self._items.pop(name), None)

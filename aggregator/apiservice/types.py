@@ -16,7 +16,7 @@ class ObjectMeta(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"
 
     name: Annotated[str, Meta(description="Unique among the objects of its kind.")] = ""
     generate_name: Annotated[str, Meta(description="Beginning of a name to be made up, when no name is given.")] = ""
-    uid: Annotated[str, Meta(description="The same as long as the object is the same.")] = ""
+    uid: Annotated[str, Meta(description="Follows from its kind and name.")] = ""
     resource_version: Annotated[str, Meta(description="Changes with the object.")] = ""
     creation_timestamp: Annotated[str | UnsetType, Meta(description="When it was made (RFC 3339).")] = UNSET
     labels: Annotated[dict[str, str], Meta(description="Of a NodeSnapshot: the labels of its Node.")] = {}
@@ -54,8 +54,8 @@ class NodeSnapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
 
     api_version: Annotated[str, Meta(description="fleet.eidos.nvidia.com/v1alpha1")]
     kind: Annotated[str, Meta(description="NodeSnapshot")]
-    metadata: ObjectMeta
-    status: NodeSnapshotStatus
+    metadata: Annotated[ObjectMeta, Meta(description="Name and labels are the Node's.")]
+    status: Annotated[NodeSnapshotStatus, Meta(description="How the node is, and the facts that say most.")]
     snapshot: Annotated[
         Raw | UnsetType,
         Meta(
@@ -109,9 +109,9 @@ class FleetSnapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
 
     api_version: Annotated[str, Meta(description="fleet.eidos.nvidia.com/v1alpha1")]
     kind: Annotated[str, Meta(description="FleetSnapshot")]
-    metadata: ObjectMeta
-    spec: FleetSnapshotSpec = FleetSnapshotSpec()
-    status: FleetSnapshotStatus | UnsetType = UNSET
+    metadata: Annotated[ObjectMeta, Meta(description="Its name is yours to choose.")]
+    spec: Annotated[FleetSnapshotSpec, Meta(description="What is asked of which nodes.")] = FleetSnapshotSpec()
+    status: Annotated[FleetSnapshotStatus | UnsetType, Meta(description="How far the run is.")] = UNSET
 
 
 class FleetStatus(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
@@ -131,8 +131,8 @@ class Fleet(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, renam
 
     api_version: Annotated[str, Meta(description="fleet.eidos.nvidia.com/v1alpha1")]
     kind: Annotated[str, Meta(description="Fleet")]
-    metadata: ObjectMeta
-    status: FleetStatus
+    metadata: Annotated[ObjectMeta, Meta(description="Its name is eidos.")]
+    status: Annotated[FleetStatus, Meta(description="The fleet in numbers.")]
 
 
 Item = NodeSnapshot | FleetSnapshot | Fleet
