@@ -10,6 +10,7 @@ from aiohttp import web
 from aggregator.api import views
 from aggregator.api.metrics import CONTENT_TYPE, Exposition
 from aggregator.api.negotiate import render
+from aggregator.api.openapi import DescriptionApi
 from aggregator.api.problems import errors_as_problems, on_duty, users_only
 from aggregator.api.queries import QueryApi
 from aggregator.api.requests import after, body, limit
@@ -180,7 +181,8 @@ def application(
     app = web.Application(
         client_max_size=settings.most_body, middlewares=[errors_as_problems, on_duty(duty), users_only(users)]
     )
-    for route in (*Api(fleet, settings, duty).routes(), *QueryApi(fleet, settings).routes()):
+    served = [*Api(fleet, settings, duty).routes(), *QueryApi(fleet, settings).routes()]
+    for route in (*served, *DescriptionApi(served).routes()):
         for prefix in prefixes if route.path.startswith("/v1/") else ("",):
             app.add_routes([web.RouteDef(route.method, prefix + route.path, route.handler, route.kwargs)])
     return app
