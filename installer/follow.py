@@ -54,7 +54,7 @@ class Follower:
 
     async def aggregator(self, deadline: float) -> None:
         """Wait until one leads. Raises ClusterError, saying why it will not or has not by the deadline."""
-        await self._until(lambda: judge_aggregator(self.situation), deadline)
+        await self._until(lambda: judge_aggregator(self.situation), deadline, "the aggregator does not come up: ")
 
     async def api(self, deadline: float) -> None:
         """Wait until the cluster's API serves the fleet. Raises ClusterError (DEADLINE)."""
@@ -84,7 +84,7 @@ class Follower:
         code = Code.CLUSTER_FAILED if settled else Code.DEADLINE
         raise ClusterError(code, f"none of {agents.desired} agents comes up: {why}", agents.hint)
 
-    async def _until(self, judge: Callable[[], Verdict], deadline: float) -> None:
+    async def _until(self, judge: Callable[[], Verdict], deadline: float, trouble_with: str = "") -> None:
         troubled_since: float | None = None
         while True:
             self._watching.changed.clear()
@@ -98,9 +98,9 @@ class Follower:
             troubled_since = (troubled_since or now) if verdict.patience is not None else None
             given_up = deadline if troubled_since is None else troubled_since + (verdict.patience or 0.0)
             if now >= given_up and troubled_since is not None:
-                raise ClusterError(Code.CLUSTER_FAILED, verdict.explanation, verdict.hint)
+                raise ClusterError(Code.CLUSTER_FAILED, trouble_with + verdict.explanation, verdict.hint)
             if now >= deadline or trouble is not None:
-                raise ClusterError(Code.DEADLINE, f"out of time: {verdict.explanation}", verdict.hint)
+                raise ClusterError(Code.DEADLINE, f"out of time: {trouble_with}{verdict.explanation}", verdict.hint)
             await self._watching.wait(min(deadline, given_up) - now)
 
     def _say(self, explanation: str) -> None:

@@ -95,7 +95,7 @@ def judge_aggregator(situation: Situation) -> Verdict:
     """Done when one of the wanted version leads, and none of another is left."""
     wanted = situation.deployment
     if wanted is None:
-        return Verdict(False, "the aggregator's Deployment is not there yet")
+        return Verdict(False, "there is no Deployment yet")
     status = wanted.status
     current = status.observed_generation >= wanted.metadata.generation
     if current and status.replicas == status.updated_replicas >= wanted.spec.replicas and status.ready_replicas:
@@ -104,14 +104,14 @@ def judge_aggregator(situation: Situation) -> Verdict:
     if not pods:
         refused = situation.refusal(("ReplicaSet", "Deployment"))
         if refused is not None:
-            return Verdict(False, f"the pod of the aggregator cannot be created: {clean(refused.message)}", GRACE,
+            return Verdict(False, f"its pod cannot be created: {clean(refused.message)}", GRACE,
                            _ADMISSION)  # fmt: skip
-        return Verdict(False, "the aggregator has no pod yet")
-    if any(is_ready(pod) for pod in pods):
+        return Verdict(False, "there is no pod yet")
+    if status.replicas > status.updated_replicas:
         return Verdict(False, "the aggregator of before makes room")
     states = [pod_state(situation, pod) for pod in pods]
     worst = max(states, key=lambda state: (state.hopeless, state.passing))
-    return Verdict(False, f"the aggregator: {worst.explanation}", _patience(worst), _HINTS.get(worst.cause, ""))
+    return Verdict(False, worst.explanation, _patience(worst), _HINTS.get(worst.cause, ""))
 
 
 def judge_agents(situation: Situation) -> Agents:
@@ -141,7 +141,7 @@ def judge_agents(situation: Situation) -> Agents:
         ready,
         dict(sorted(troubled.items(), key=lambda item: (-len(item[1]), item[0]))),
         sorted(on_their_way),
-        f"the pods of the agents cannot be created: {clean(refused.message)}" if refused else "",
+        f"their pods cannot be created: {clean(refused.message)}" if refused else "",
         _ADMISSION if refused else hint,
     )
 
@@ -154,8 +154,8 @@ def judge_api(situation: Situation) -> Verdict:
             if found.status == "True":
                 return Verdict(True, "the cluster's API serves the fleet")
             said = f"{found.reason}: {clean(found.message)}" if found.reason else clean(found.message)
-            return Verdict(False, f"the cluster's API does not reach the aggregator: {said}")
-    return Verdict(False, "the cluster's API has not looked at the aggregator yet")
+            return Verdict(False, f"kube-apiserver does not reach the aggregator: {said}")
+    return Verdict(False, "kube-apiserver has not looked at the aggregator yet")
 
 
 def pod_state(situation: Situation, pod: Pod) -> PodState:

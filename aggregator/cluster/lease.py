@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from aggregator.cluster.labels import LABELS
 from common.errors import Code, FleetError
 from common.kube.call import path_of
 from common.kube.client import Kube, KubeError
@@ -207,7 +208,8 @@ class Elector:
         return False
 
     async def _create(self) -> None:
-        body = {"apiVersion": _VERSION, "kind": "Lease", "metadata": self._metadata, "spec": self._spec(_Spec())}
+        metadata = {**self._metadata, "labels": dict(LABELS)}
+        body = {"apiVersion": _VERSION, "kind": "Lease", "metadata": metadata, "spec": self._spec(_Spec())}
         self._wrote(await self._kube.create(self._collection, body, LeaseObject))
 
     async def _write(self, spec: dict[str, Any], found: LeaseObject) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from tests.cluster import fixture
 from tests.cluster.fixture import cluster, cluster_nodes
+from tests.cluster.fleetmode import fleet, installed
 from tests.cluster.images import agent_archive, aggregator_archive
 from tests.cluster.jobmode import agent_image, aggregator_image, contexts, jobs, namespace
 from tests.cluster.requirements import ClusterUnavailableError
@@ -15,6 +16,8 @@ __all__ = [
     "cluster",
     "cluster_nodes",
     "contexts",
+    "fleet",
+    "installed",
     "jobs",
     "namespace",
     "slow_image",
