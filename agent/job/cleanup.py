@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from agent.job.config import LABELS, MANAGED_BY, CleanupOptions, Config
 from agent.job.names import Names
-from agent.job.rbac import Action, Wanted, adopt, withdraw
+from agent.job.rbac import Wanted, adopt, withdraw
 from common.errors import ClusterError, Code, EidosError
 from common.kube.call import path_of
 from common.kube.client import Kube
@@ -17,56 +17,67 @@ from common.kube.types import Job, Metadata
 _SELECTOR: Final = f"app.kubernetes.io/name={LABELS['app.kubernetes.io/name']}"
 
 
+class Failure(NamedTuple):
+    """What could not be removed."""
+
+    what: str
+    command: str
+    """Of kubectl, that removes it."""
+    error: EidosError
+    known: bool
+    """It is there; otherwise it may be there or not."""
+
+
 class Removal:
     """The cleanup of one run. Whatever fails, the rest is tried too."""
 
     def __init__(
         self, kube: Kube, config: Config, names: Names, wanted: list[Wanted], note: Callable[[str], None]
     ) -> None:
+        """`wanted` is everything but the Job, the namespace first."""
         self._kube = kube
         self._config = config
         self._names = names
         self._wanted = wanted
         self._note = note
-        self._failures: list[tuple[str, str, EidosError]] = []
+        self._failures: list[Failure] = []
 
-    async def run(self, job_uid: str, options: CleanupOptions) -> None:
+    async def run(self, job: Wanted | None, stored: bool, options: CleanupOptions) -> None:
         """Delete the Job, the run's own ConfigMap and, if asked for, the RBAC objects Eidos made.
 
-        `job_uid` is empty where none was seen to be created. Raises ClusterError (the first failure's code) naming
-        everything that could not be deleted.
+        `job` is None where none was tried to be created; `stored` says that the snapshot was seen to be there. Raises
+        ClusterError (the first failure's code) naming everything that could not be deleted.
         """
-        manifest = {"apiVersion": "batch/v1", "kind": "Job",
-                    "metadata": {"name": self._names.job, "namespace": self._config.namespace}}  # fmt: skip
-        job = Wanted("jobs", manifest, uid=job_uid)
+        jobs = [job] if job else []
         # What was interrupted while it was being created may be there all the same.
-        unsure = [w for w in (job, *self._wanted) if not w.uid and (w is job or w.action is Action.CREATE)]
-        await asyncio.gather(*(self._look_for(item) for item in unsure))
+        unsure = [item for item in (*jobs, *self._wanted) if item.tried and not item.uid]
+        looked = dict(zip(map(id, unsure), await asyncio.gather(*map(self._look_for, unsure)), strict=True))
+        # What we could not even look for is not known to be gone, and neither is what it may have written.
+        written = any(item.uid or not looked[id(item)] for item in jobs)
         rbac = [item for item in self._wanted[1:] if item.ours and (options.rbac or self._names.own_rbac)]
         mine, earlier = [i for i in rbac if i.made], [i for i in rbac if not i.made]
-        await asyncio.gather(*([self._delete(job)] if job.uid else []), self._delete_output(),
-                             *(self._delete(item) for item in mine))  # fmt: skip
+        await asyncio.gather(*(self._delete(item) for item in (*jobs, *mine) if item.uid),
+                             *([self._delete_output(stored)] if written else []))  # fmt: skip
         if earlier:
-            await self._withdraw(earlier, job.uid)
+            await self._withdraw(earlier, job.uid if job else "")
         namespace = self._wanted[0] if self._wanted else None
         if namespace is not None and options.rbac and (namespace.made or namespace.temporary):
             await self._delete_namespace(namespace)
         if self._failures:
             raise self._left()
 
-    async def _look_for(self, item: Wanted) -> None:
-        where = f" -n {item.namespace}" if item.namespace else ""
-        looking = adopt(self._kube, item, self._names.run)
-        await self._attempt(item, f"get {item.resource} {item.name}{where}", looking)
+    async def _look_for(self, item: Wanted) -> bool:
+        return await self._attempt(item, _command(item), adopt(self._kube, item, self._names.run), known=False)
 
-    async def _attempt(self, what: object, command: str, action: Awaitable[object]) -> bool:
+    async def _attempt(self, what: object, command: str, action: Awaitable[object], known: bool = True) -> bool:
         """Whether it was done; what went wrong is kept for the end."""
         try:
             await action
         except EidosError as error:
             # On a conflict somebody else's has taken its place, and stays.
             if error.code is not Code.CLUSTER_CONFLICT:
-                self._failures.append((str(what), f"kubectl {command}", error))
+                ending = "" if known else " --ignore-not-found"
+                self._failures.append(Failure(str(what), f"kubectl {command}{ending}", error, known))
             return False
         return True
 
@@ -74,7 +85,7 @@ class Removal:
         """By its UID: what somebody else has made in its place since stays."""
         await self._attempt(item, _command(item), self._kube.delete(item.path, preconditions={"uid": item.uid}))
 
-    async def _delete_output(self) -> None:
+    async def _delete_output(self, stored: bool) -> None:
         from common.kube.configmaps import delete_document
 
         if not self._names.own_output:
@@ -84,6 +95,7 @@ class Removal:
             f"ConfigMap {where}/{name}",
             f"delete configmap {name} -n {where}",
             delete_document(self._kube, where, name),
+            known=stored,
         )
 
     async def _withdraw(self, items: list[Wanted], job_uid: str) -> None:
@@ -116,7 +128,7 @@ class Removal:
             found = await first_content(self._kube, namespace.name, _goes_anyway)
         except KubeError as error:
             if error.code is not Code.CLUSTER_NOT_FOUND:
-                self._failures.append((str(namespace), f"kubectl {_command(namespace)}", error))
+                self._failures.append(Failure(str(namespace), f"kubectl {_command(namespace)}", error, known=True))
             return
         if found:
             self._note(f"namespace {namespace.name} stays, because {found} is in it")
@@ -126,11 +138,18 @@ class Removal:
         await self._attempt(namespace, _command(namespace), deletion)
 
     def _left(self) -> ClusterError:
-        self._failures.sort(key=lambda failure: (not failure[0].startswith("Job "), failure[0]))
-        left = ", ".join(what for what, _, _ in self._failures)
-        commands = "; ".join(dict.fromkeys(command for _, command, _ in self._failures))
-        error = self._failures[0][2]
-        return ClusterError(error.code, f"left behind: {left}, because {error.message}", f"Remove with: {commands}.")
+        """Only what is known to be there is said to be left; of the rest, that it may be."""
+        self._failures.sort(key=lambda f: (not f.known, not f.what.startswith("Job "), f.what))
+        error = self._failures[0].error
+        left = ", ".join(failure.what for failure in self._failures if failure.known)
+        perhaps = ", ".join(failure.what for failure in self._failures if not failure.known)
+        told = " and perhaps ".join(part for part in (left, perhaps) if part)
+        commands = "; ".join(dict.fromkeys(failure.command for failure in self._failures))
+        return ClusterError(
+            error.code,
+            f"{'' if left else 'perhaps '}left behind: {told}, because {error.message}",
+            f"Remove with: {commands}.",
+        )
 
 
 def _goes_anyway(resource: str, item: Metadata) -> bool:

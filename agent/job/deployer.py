@@ -51,8 +51,9 @@ class Deployer:
         self._wanted: list[Wanted] = []
         self._outgrown: list[Wanted] = []
         """Made under names that turned out to be taken."""
-        self._job_uid = ""
         self._touched = False
+        self._job: Wanted | None = None
+        """Once its creation has been asked for."""
         self._follower: Follower | None = None
         self._stack = AsyncExitStack()
 
@@ -163,18 +164,27 @@ class Deployer:
             if await self._in_use():
                 self.names = self.names.aside(job=True)
                 self._note(f"another run is using the Job's name; this one is called {self.names.job}")
-            try:
-                made = await self._kube.create(self._jobs_path, self._manifest(), Job)
-            except KubeError as error:
-                if error.reason != "AlreadyExists":
-                    raise
+            if not await self._create_job():
                 continue
-            self._job_uid = made.metadata.uid
             followed = Followed(self.config.namespace, self.names.job, self._job_uid, self._awaited_output())
             self._follower = Follower(self._kube, followed, self._on_change)
             await self._stack.enter_async_context(self._follower.following())
             return
         raise ClusterError(Code.CLUSTER_CONFLICT, f"the Job {self.names.job} keeps being created by somebody else")
+
+    async def _create_job(self) -> bool:
+        """False where there is another Job of that name."""
+        self._job = Wanted("jobs", self._manifest(), Action.CREATE, tried=True)
+        try:
+            self._job.uid = (await self._kube.create(self._jobs_path, self._job.manifest, Job)).metadata.uid
+        except KubeError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            # It may be ours: the answer to an earlier attempt was lost.
+            await rbac.adopt(self._kube, self._job, self.names.run)
+            if not self._job.uid:
+                self._job = None
+        return self._job is not None
 
     def _awaited_output(self) -> tuple[str, str] | None:
         """The run's own ConfigMap, whose coming saves waiting for the pod's end to be noticed (a second or two).
@@ -281,13 +291,18 @@ class Deployer:
         if options.enabled and self._touched:
             wanted = [*self._wanted, *self._outgrown]
             removal = Removal(kube or self._kube, self.config, self.names, wanted, self._note)
-            await removal.run(self._job_uid, options)
+            stored = self._follower is not None and self._follower.verdict.stage is Stage.SUCCEEDED
+            await removal.run(self._job, stored, options)
 
     @property
     def node(self) -> str:
         """The node the pod is on; empty while it is on none."""
         pod = self._follower.situation.pod if self._follower else None
         return pod.spec.node_name if pod else ""
+
+    @property
+    def _job_uid(self) -> str:
+        return self._job.uid if self._job else ""
 
     @property
     def _following(self) -> Follower:

@@ -40,6 +40,8 @@ class Wanted:
     resource: str
     manifest: Manifest
     action: Action = Action.KEEP
+    tried: bool = False
+    """This run has asked for it to be created; the answer may never have come."""
     made: bool = False
     """By this run."""
     ours: bool = False
@@ -174,6 +176,7 @@ async def rehearse(kube: Kube, items: list[Wanted]) -> None:
 async def ensure(kube: Kube, item: Wanted, run: str) -> None:
     """Create or mend one object. Raises TakenError when another run was faster."""
     if item.action is Action.CREATE:
+        item.tried = True
         try:
             made = await kube.create(item.collection, item.manifest, Metadata)
         except KubeError as error:

@@ -7,7 +7,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import fleet, idle, snapshot
+from tests.bench import fleet, idle, job, snapshot
 from tests.bench.measure import Row
 
 TARGET = Path("build/bench.json")
@@ -29,8 +29,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=11, help="how often each command is run (median is taken)")
     parser.add_argument("--fleet", type=int, nargs="*", default=[1000, 10_000], help="sizes of fleets to simulate")
     parser.add_argument("--idle", type=float, default=idle.SECONDS, help="seconds to look at an idle agent")
+    parser.add_argument("--jobs", type=int, default=5, help="how often a Job is run each way on the real cluster")
     options = parser.parse_args()
-    rows = [*snapshot.rows(options.rounds), *idle.rows(options.idle), *fleet.rows(5, tuple(options.fleet))]
+    rows = [
+        *snapshot.rows(options.rounds),
+        *idle.rows(options.idle),
+        *job.rows(options.jobs),
+        *fleet.rows(5, tuple(options.fleet)),
+    ]
     TARGET.parent.mkdir(exist_ok=True)
     TARGET.write_bytes(msgspec.json.format(msgspec.json.encode(rows)) + b"\n")
     Console().print(table(rows))

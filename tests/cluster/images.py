@@ -55,13 +55,13 @@ def _archive(dockerfile: Path, tag: str) -> Path:
 def _digest(dockerfile: Path) -> str:
     """Of all that decides what comes out, the base included."""
     total = hashlib.sha256(base_root().name.encode())
-    for path in (dockerfile, CHECKOUT / ".dockerignore", *sorted(_context())):
+    for path in (dockerfile, CHECKOUT / ".dockerignore", *sorted(context_files())):
         total.update(f"{path.relative_to(CHECKOUT)}\0".encode())
         total.update(hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()[:16]
 
 
-def _context() -> Iterator[Path]:
+def context_files() -> Iterator[Path]:
     """The files .dockerignore lets through."""
     for line in (CHECKOUT / ".dockerignore").read_text().splitlines():
         if line.startswith("!"):
