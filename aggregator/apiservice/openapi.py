@@ -104,6 +104,11 @@ def _paths() -> dict[str, Any]:
     create["requestBody"] = {"content": body, "required": True}
     create["responses"]["201"] = create["responses"].pop("200")
     paths[f"/apis/{FLEET_API_VERSION}/fleetsnapshots"]["post"] = create
+    # Nothing can be changed. kubectl looks here, and only here, for whether a server checks fields itself; where it
+    # finds nothing it asks for all CustomResourceDefinitions, which few users may see.
+    patch = _operation("patch", "FleetSnapshot", "FleetSnapshot", ("dryRun", "fieldManager", "fieldValidation"))
+    patch["responses"] = {"405": {"description": "A FleetSnapshot cannot be changed."}}
+    paths[f"/apis/{FLEET_API_VERSION}/fleetsnapshots/{{name}}"]["patch"] = patch
     return paths
 
 

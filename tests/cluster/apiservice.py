@@ -101,8 +101,8 @@ def _objects(cluster: Cluster) -> list[Any]:
         text = (MANIFESTS / name).read_text().replace("namespace: eidos", f"namespace: {NAMESPACE}")
         objects += yaml.safe_load_all(text)
     service = {"ports": [{"name": "https", "port": 443, "targetPort": 8444}]}
-    name = {"name": "eidos-api", "namespace": NAMESPACE}
-    return [*objects, {"apiVersion": "v1", "kind": "Service", "metadata": name, "spec": service}]
+    metadata = {"name": "eidos-api", "namespace": NAMESPACE}
+    return [*objects, {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": service}]
 
 
 def _endpoints(port: int) -> dict[str, Any]:

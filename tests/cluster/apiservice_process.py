@@ -1,6 +1,6 @@
-"""An aggregator as part of the cluster's API, as a process of its own: expected nodes from a count, agents simulated.
+"""An aggregator as part of the cluster's API, as a process of its own: expected nodes from a count.
 
-    python -m tests.cluster.apiservice_process --kubeconfig FILE --directory DIRECTORY --namespace N --address A --count N
+    python -m tests.cluster.apiservice_process --kubeconfig F --directory D --namespace N --address A --count N
 
 It prints its ports, and answers lines on standard input: `rotate` begins a new authority and certificate.
 """
