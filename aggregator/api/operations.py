@@ -71,7 +71,7 @@ def _document(text: str, kind: type, tagged: bool = False) -> dict[int, Content]
 
 
 _IF_NONE_MATCH: Final = Parameter(
-    "If-None-Match", "header", "The ETag of an answer that the caller has.", {"type": "string", "maxLength": 1024}
+    "If-None-Match", "header", "The ETag of an answer that the caller has.", {"type": "string"}
 )
 _AFTER: Final = Parameter(
     "after",
@@ -97,9 +97,7 @@ _EXPRESSION: Final = Parameter(
     "expression", "query", "In CEL.", {"type": "string", "minLength": 1, "maxLength": MOST_EXPRESSION},
     'OS.release.VERSION_ID != "22.04"', required=True,
 )  # fmt: skip
-_PREFER: Final = Parameter(
-    "Prefer", "header", "`respond-async`: do not wait for the run's end.", {"type": "string", "maxLength": 1024}
-)
+_PREFER: Final = Parameter("Prefer", "header", "`respond-async`: do not wait for the run's end.", {"type": "string"})
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "GET /livez": Operation({200: Content("It runs.", {TEXT: None})}, is_open=True),
