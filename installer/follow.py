@@ -69,7 +69,8 @@ class Follower:
         while True:
             self._watching.changed.clear()
             agents, now = judge_agents(self.situation), time.monotonic()
-            self._say(f"{agents.ready}/{agents.desired}" + "".join(f", {why}" for why in _whys(agents)[:1]))
+            if agents.counted:
+                self._say(f"{agents.ready}/{agents.desired}" + "".join(f", {why}" for why in _whys(agents)[:1]))
             if (trouble := self._watching.trouble) is not None and trouble.code is not Code.DEADLINE:
                 raise trouble
             is_stuck = bool(agents.troubled or agents.refused) and not agents.starting

@@ -53,10 +53,12 @@ class Agents(NamedTuple):
     refused: str = ""
     """Why no pods can be made."""
     hint: str = ""
+    counted: bool = True
+    """Whether the cluster has counted how many there should be."""
 
     @property
     def done(self) -> bool:
-        return self.ready >= self.desired > 0 and not self.troubled
+        return self.counted and self.ready >= self.desired and not self.troubled
 
 
 @dataclass(slots=True)
@@ -118,7 +120,7 @@ def judge_agents(situation: Situation) -> Agents:
     """How many of the agents there should be are ready, and why the others are not."""
     wanted = situation.daemon_set
     if wanted is None or wanted.status.observed_generation < wanted.metadata.generation:
-        return Agents(0, 0, {}, ["…"])
+        return Agents(0, 0, {}, [], counted=False)
     status = wanted.status
     ready = min(status.number_ready, status.updated_number_scheduled)
     troubled: dict[str, list[str]] = {}
@@ -139,7 +141,7 @@ def judge_agents(situation: Situation) -> Agents:
     return Agents(
         status.desired_number_scheduled,
         ready,
-        dict(sorted(troubled.items(), key=lambda item: (-len(item[1]), item[0]))),
+        {why: sorted(nodes) for why, nodes in sorted(troubled.items(), key=lambda item: (-len(item[1]), item[0]))},
         sorted(on_their_way),
         f"their pods cannot be created: {clean(refused.message)}" if refused else "",
         _ADMISSION if refused else hint,
