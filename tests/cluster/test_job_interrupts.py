@@ -4,7 +4,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,41 +14,11 @@ import yaml
 from tests.cluster import network
 from tests.cluster.cluster import Cluster, KubectlError
 from tests.cluster.jobmode import CHECKOUT, GPU_NODE, Jobs
+from tests.cluster.watched import Watched
 
 pytestmark = pytest.mark.cluster
 
 _FORWARD = CHECKOUT / "tests/cluster/forward.py"
-
-
-class Watched:
-    """A run with --debug whose words are read as they come."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.said = ""
-        self._news = threading.Condition()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            with self._news:
-                self.said += line
-                self._news.notify_all()
-
-    def wait_for(self, words: str) -> None:
-        with self._news:
-            assert self._news.wait_for(lambda: words in self.said, timeout=60), self.said
-
-    def end(self, seconds: float = 60) -> int:
-        status = self.process.wait(seconds)
-        self._reader.join(10)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        assert self.process.stderr is not None
-        self.process.stderr.close()
-        return status
 
 
 def _start(jobs: Jobs, *flags: str, image: str | None = None, kubeconfig: Path | None = None) -> Watched:
