@@ -14,7 +14,8 @@ from aggregator.endpoint import LinkEndpoint
 from aggregator.fleet import Fleet
 from aggregator.listener import Listener
 from aggregator.tls import ServerTls
-from aggregator.users import API_PATH, UserAuthenticator
+from aggregator.users import UserAuthenticator
+from common.fleet_api import API_PATH
 from common.wire import Closed
 
 _log: Final = logging.getLogger(__name__)

@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from common.fleet import FLEET_API_VERSION, FLEET_GROUP
+from common.fleet_api import API_PATH
 
 if TYPE_CHECKING:
     from aiohttp import web
     from multidict import MultiMapping
 
 GROUP_PATH: Final = f"/apis/{FLEET_API_VERSION}"
-API_PATH: Final = f"{GROUP_PATH}/fleets/eidos/api"
-"""Where /v1 is found behind a cluster's own API: `API_PATH/v1/nodes` is `/v1/nodes`."""
 _VERBS: Final = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 if TYPE_CHECKING:
-    from cli.fleet_client import Connection, FleetClient
+    from cli.fleet_client import FleetClient
+    from cli.fleet_transport import Connection
     from cli.local_fleet import LocalFleet
     from cli.replay_hosts import Cast, Seeded
     from common.fleet import FleetSnapshot
@@ -106,7 +107,7 @@ async def _show(fleet: "LocalFleet", members: "Cast", began: float) -> "list[See
 
 
 def _connection(fleet: "LocalFleet") -> "Connection":
-    from cli.fleet_client import Connection
+    from cli.fleet_transport import Connection
 
     return Connection(fleet.url, fleet.ca_file.read_text(), fleet.token_file.read_text().strip())
 

@@ -9,14 +9,17 @@ import click
 from common.errors import UsageError
 
 if TYPE_CHECKING:
-    from cli.fleet_client import Connection
+    from cli.fleet_transport import ClusterConnection, Connection
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MOST_FILE: Final = 1 << 20
 
 _SERVER: Final = (
-    click.option("--server", metavar="URL", envvar="EIDOS_SERVER", help="The aggregator's API.  [env: EIDOS_SERVER]"),
+    click.option("--context", metavar="NAME", help="The fleet of this context's cluster, asked through its API."),
+    click.option("--kubeconfig", metavar="FILE", help="Which kubeconfig to use.  [default: as kubectl does]"),
+    click.option("--server", metavar="URL", envvar="EIDOS_SERVER",
+                 help="An aggregator by its address, instead of a cluster's.  [env: EIDOS_SERVER]"),
     click.option("--ca", metavar="FILE", envvar="EIDOS_CA_FILE",
                  help="Certificates to trust it by, instead of the system's.  [env: EIDOS_CA_FILE]"),
     click.option("--token-file", metavar="FILE", envvar="EIDOS_TOKEN_FILE",
@@ -32,16 +35,25 @@ _OUTPUT: Final = (
 
 
 def fleet_options(function: F) -> F:
-    """The flags of every command that asks an aggregator."""
+    """The flags of every command that asks an aggregator; `connection` says what they mean."""
     for option in reversed((*_SERVER, *_OUTPUT)):
         function = option(function)
     return function
 
 
-def connection(flags: dict[str, Any]) -> "Connection":
-    """What the flags say. Raises UsageError, and InputError when a file cannot be read."""
-    from cli.fleet_client import Connection
+def connection(flags: dict[str, Any]) -> "Connection | ClusterConnection":
+    """What the flags say: one aggregator by its address, or that of a cluster as kubectl would choose it.
 
+    Raises UsageError, and InputError when a file cannot be read.
+    """
+    from cli.fleet_transport import ClusterConnection, Connection
+
+    if flags["kubeconfig"] or flags["context"]:
+        if flags["server"] and _is_flag("server"):
+            raise UsageError("--server names an aggregator, --context and --kubeconfig a cluster: give one of them")
+        return ClusterConnection(flags["kubeconfig"], flags["context"])
+    if not flags["server"] and _has_cluster():
+        return ClusterConnection()
     return Connection(
         _url(flags["server"] or ""),
         _read(flags["ca"], "ascii") if flags["ca"] else "",
@@ -49,12 +61,28 @@ def connection(flags: dict[str, Any]) -> "Connection":
     )
 
 
+def _is_flag(name: str) -> bool:
+    """Whether it was given on the command line, rather than by the environment."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
+def _has_cluster() -> bool:
+    """Whether kubectl would find one here, and what speaks to it is installed."""
+    import os
+
+    from common.kube.choice import configured, installed
+
+    return installed() and configured(None, os.environ)
+
+
 def _url(text: str) -> str:
     from urllib.parse import urlsplit
 
     if not text:
         raise UsageError(
-            "no aggregator is named", "Set --server or EIDOS_SERVER, or start one: eidos fleet demo --keep."
+            "no aggregator is named and there is no kubeconfig",
+            "Give --context, --server or EIDOS_SERVER, or start one: eidos fleet demo --keep.",
         )
     address = text.rstrip("/") if "://" in text else f"https://{text.rstrip('/')}"
     try:

@@ -9,15 +9,19 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from common.fleet import Group, NodeState, NodeTable, Outlier
+from common.fleet import FLEET_API_VERSION, Group, NodeState, NodeTable, Outlier
 from common.model import MeasurementType, Scalar
 
 PROBLEM_TYPE: Final = "urn:eidos:problem:"
 """What the `type` of a problem begins with; one of common.errors.Code follows, or a name of HTTP's own."""
+API_PATH: Final = f"/apis/{FLEET_API_VERSION}/fleets/eidos/api"
+"""Where /v1 is in a cluster's own API: `API_PATH/v1/nodes` is `/v1/nodes`."""
 NDJSON: Final = "application/x-ndjson"
 """The media type that asks POST /v1/runs for progress, one Progress a line."""
 MOST_ITEMS: Final = 1000
 """Most items of one page."""
+LONGEST_WATCH: Final = 3600
+"""Most seconds of one watch."""
 MOST_EXPRESSION: Final = 4096
 """Most characters of a query's expression."""
 
@@ -172,6 +176,81 @@ class QueryResult(
     """Groups beyond the first 100."""
     nowhere: list[str]
     """Facts the expression names and no node has."""
+
+
+class WatchStart(msgspec.Struct, frozen=True, tag="start", tag_field="event"):
+    """The first line of a watch: how things are."""
+
+    at: str
+    """RFC 3339, UTC, as in every line."""
+    expected: int
+    connected: int
+    states: dict[str, int]
+    """In the last snapshot over the whole fleet; empty before there is one."""
+    run: str
+    """That snapshot's run."""
+
+
+class NodeChange(msgspec.Struct, frozen=True, tag="nodes", tag_field="event", omit_defaults=True, rename="kebab"):
+    """Nodes that are in a new state, all for the same reason."""
+
+    at: str
+    count: int
+    nodes: str
+    expected: bool
+    """False: they are no nodes of this fleet any more."""
+    connected: bool
+    state: NodeState | UnsetType = UNSET
+    """In the last snapshot; unset when they are in none."""
+    reason: str = ""
+
+
+class RunChange(msgspec.Struct, frozen=True, tag="run", tag_field="event"):
+    """A run has begun, gone on or ended."""
+
+    at: str
+    progress: Progress
+
+
+class DriftFact(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One fact that changed. No value: not there."""
+
+    type: MeasurementType
+    subtype: str
+    key: str
+    before: Scalar | UnsetType = UNSET
+    after: Scalar | UnsetType = UNSET
+
+
+class Drift(msgspec.Struct, frozen=True, tag="drift", tag_field="event"):
+    """Nodes whose facts are not what they were in the snapshot before, all changed alike."""
+
+    at: str
+    run: str
+    before: str
+    """The run of the snapshot before."""
+    count: int
+    nodes: str
+    facts: list[DriftFact]
+    more: int
+    """Facts beyond the first 50."""
+
+
+class WatchAlive(msgspec.Struct, frozen=True, tag="alive", tag_field="event"):
+    """Nothing happened for a while."""
+
+    at: str
+
+
+class WatchEnd(msgspec.Struct, frozen=True, tag="end", tag_field="event"):
+    """The last line: why there are no more. Without it the connection broke."""
+
+    at: str
+    reason: str
+
+
+WatchEvent = WatchStart | NodeChange | RunChange | Drift | WatchAlive | WatchEnd
+"""One line of GET /v1/watch."""
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -72,6 +72,8 @@ class Collection(Generic[T]):
             self._note(self._items.pop(name), None)
         for name, (labels, value) in current.items():
             known = self._items.get(name)
+            if known is not None and known.value is value and known.labels is labels:
+                continue  # at once: most objects are the same most of the time
             if known is None or known.value != value or known.labels != labels:
                 self._items[name] = self._note(known, Stored(self.version + 1, name, labels, value))
         if self.version == before:

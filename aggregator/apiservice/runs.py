@@ -28,9 +28,8 @@ from aggregator.fleet import Fleet
 from aggregator.ledger import timestamp
 from aggregator.run import Run, RunRequest
 from aggregator.selector import Selector
-from aggregator.users import API_PATH
 from common.fleet import FLEET_GROUP
-from common.fleet_api import RunState
+from common.fleet_api import API_PATH, RunState
 from common.model import MeasurementType
 
 _NONE: Final = "<none>"

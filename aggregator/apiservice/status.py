@@ -6,9 +6,8 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from aggregator.users import API_PATH
 from common.fleet import FLEET_GROUP
-from common.fleet_api import Problem
+from common.fleet_api import API_PATH, Problem
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _PATHS: Final = ("/apis", "/openapi")

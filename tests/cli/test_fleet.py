@@ -158,7 +158,7 @@ def test_a_fact_of_each_node_alone(fleet: Demo, capsys: pytest.CaptureFixture[st
         (["status", "--server", "https://[::1"], 2, "no address of an aggregator"),
         (["status", "--server", "https://127.0.0.1:x"], 2, "no address of an aggregator"),
         (["status", "--server", "ftp://127.0.0.1"], 2, "no address of an aggregator"),
-        (["status", "--server", ""], 2, "no aggregator is named. Set --server or EIDOS_SERVER"),
+        (["status", "--server", ""], 2, "no aggregator is named and there is no kubeconfig. Give --context"),
         (["status", "--ca", "/nonexistent"], 2, "/nonexistent does not exist"),
         (["status", "--ca", "/etc/passwd"], 2, "holds no certificate in PEM"),
         (["status", "--ca", ""], 4, "is not to be trusted: unable to get local issuer certificate. Give the CA"),

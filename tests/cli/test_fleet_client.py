@@ -12,8 +12,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from cli import fleet_client
-from cli.fleet_client import Connection, FleetClient, connected
+from cli.fleet_client import FleetClient, connected
 from cli.fleet_run import drawn, take
+from cli.fleet_transport import Connection
 from common.errors import Code, EidosError
 from common.fleet import FleetMetadata, FleetSnapshot, NodeState, Summary
 from common.fleet_api import FactView, NodeList, NodeView, Progress, RunBody, RunState

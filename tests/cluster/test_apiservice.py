@@ -192,7 +192,7 @@ DIRECT = (f"{GROUP}/nodesnapshots", f"{GROUP}/fleets/eidos/api/v1/nodes", "/v1/n
 @pytest.mark.parametrize("path", DIRECT)
 def test_strangers_get_401_everywhere(fleet: InApi, path: str) -> None:
     assert ask(fleet, path)[0] == 401
-    forged = {"X_Remote_User": "admin", "X_Remote_Group": "system:masters"}
+    forged: Any = {"X_Remote_User": "admin", "X_Remote_Group": "system:masters"}
     assert ask(fleet, path, **forged)[0] == 401
     other = fleet.cluster.pki.issue("kubernetes-admin", "front-proxy-client", ("system:masters",))
     with pytest.raises((ssl.SSLError, ConnectionError)):

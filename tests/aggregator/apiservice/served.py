@@ -12,7 +12,8 @@ from aggregator.api.routes import application
 from aggregator.apiservice.service import ApiService
 from aggregator.duty import Duty
 from aggregator.ledger import Expected
-from aggregator.users import API_PATH, GROUP_PATH, TokenUser, UserAuthenticator
+from aggregator.users import GROUP_PATH, TokenUser, UserAuthenticator
+from common.fleet_api import API_PATH
 from tests.fleet.scene import Scene, scene
 
 NODES = [f"n{number}" for number in range(1, 6)]
