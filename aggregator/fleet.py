@@ -1,6 +1,7 @@
 """The fleet as one thing: links in, runs, documents out. What the HTTP API and a local fleet's CLI use."""
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,11 +24,15 @@ from aggregator.runs import Runs
 from aggregator.settings import Settings
 from common.errors import Code, EidosError, FleetError
 from common.fleet import FleetMetadata, FleetSnapshot
+from common.memory import give_back
 from common.model import MeasurementType, Scalar, Snapshot
 from common.section import Own, assemble
 from common.version import VERSION
 
 _log: Final = logging.getLogger(__name__)
+
+_TIDY_EVERY: Final = 30
+"""Seconds between two looks at what memory can be given back."""
 
 
 class Fleet:
@@ -46,6 +51,8 @@ class Fleet:
         self.hub.listener = self.runs
         self.latest: Run | None = None
         """The last run over the whole fleet and all sections that ended in a document."""
+        self.listeners: list[Callable[[FleetSnapshot], None]] = []
+        """Told of every such document."""
         self._publisher = publisher
         # One thread: folds take turns, and the loop goes on reading links meanwhile.
         self._folder = ThreadPoolExecutor(1, "fold")
@@ -74,9 +81,13 @@ class Fleet:
         self.store.close()
 
     async def _tick(self) -> None:
-        while True:
+        turnover = self.counts.turnover
+        for seconds in itertools.count(1):
             await asyncio.sleep(1.0)
             self.hub.tick()
+            if seconds % _TIDY_EVERY == 0 and not self.runs.under_way and turnover != self.counts.turnover:
+                turnover = self.counts.turnover
+                await asyncio.to_thread(give_back)
 
     @contextmanager
     def reading_content(self) -> Iterator[None]:
@@ -101,6 +112,8 @@ class Fleet:
             if self.latest is not None:
                 self.latest.pinned = False
             self.latest, run.pinned = run, True
+            for listener in self.listeners:
+                listener(run.document)
             self._publish(run.document)
         if not self._reading and self.counts.contents != self._contents_at_sweep:
             self._contents_at_sweep = self.counts.contents

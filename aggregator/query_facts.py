@@ -17,10 +17,10 @@ from aggregator.own_facts import Place, held_as
 from aggregator.query_child import Given, Missing
 from aggregator.query_names import Name
 from aggregator.unfold import value_by_group
-from common.diff_subject import covers, split_part
+from aggregator.unread import NOBODY, Unread
 from common.errors import UsageError
 from common.fleet import FleetSnapshot, FoldedSubtype
-from common.model import MeasurementType, Scalar, State
+from common.model import Scalar
 from common.nodeset import unfold_indexes
 from common.section import restored
 from common.stability import NODE_PLACEHOLDER
@@ -46,7 +46,7 @@ class _Column:
 
     values: Mapping[int, Scalar | dict[str, Scalar]] = field(default_factory=dict)
     """By group."""
-    unread: frozenset[int] = frozenset()
+    unread: frozenset[int] = NOBODY
     """Groups of which nobody knows whether they have it."""
     own: list[Place] = field(default_factory=list)
     """Where each node may have a value of its own, when the document holds none."""
@@ -61,6 +61,7 @@ class FactTable:
         self._names = names
         self._read_own = read_own
         self._subtypes = {(m.type, s.subtype): s for m in document.measurements for s in m.subtypes}
+        self._unread = Unread(document)
         self._facts = 0
         columns = [self._column(name) for name in names]
         found: set[int] = set()
@@ -108,17 +109,17 @@ class FactTable:
             folded = self._subtypes.get((name.kind, subtype))
             if folded is None:
                 continue
-            unread = self._unread(name.kind, subtype, key)
+            lacking = self._unread.groups(name.kind, subtype, key)
             if held_as(dict.fromkeys(folded.scattered), key) is not None:
-                return _Column(unread=unread, own=[(name.kind, subtype, key)])
+                return _Column(unread=lacking, own=[(name.kind, subtype, key)])
             if values := self._values(folded, key):
-                return _Column(values, unread)
-        unread = self._unread(name.kind, name.whole, "")
+                return _Column(values, lacking)
+        lacking = self._unread.groups(name.kind, name.whole)
         if (folded := self._subtypes.get((name.kind, name.whole))) is not None:
-            return _Column(self._whole(folded, name.is_test), unread)
+            return _Column(self._whole(folded, name.is_test), lacking)
         for subtype, key in name.readings():
-            unread |= self._unread(name.kind, subtype, key)
-        return _Column(unread=unread, own=[(name.kind, *reading) for reading in name.readings()])
+            lacking |= self._unread.groups(name.kind, subtype, key)
+        return _Column(unread=lacking, own=[(name.kind, *reading) for reading in name.readings()])
 
     def _having(self, folded: FoldedSubtype) -> list[int]:
         return unfold_indexes(folded.groups) if folded.groups else list(range(len(self._document.groups)))
@@ -157,22 +158,6 @@ class FactTable:
                     )
             values[group] = shared[token]
         return values
-
-    def _unread(self, kind: MeasurementType, subtype: str, key: str) -> frozenset[int]:
-        """Groups on which the fact (without a key: the subtype) could not be read."""
-        lines = [entry for entry in self._document.collection if entry.type is kind]
-        owners = {line.collector for line in lines if subtype in (*line.subtypes, split_part(line.subtype)[0])}
-        unread: set[int] = set()
-        for line in lines:
-            base, part = split_part(line.subtype)
-            about = (
-                line.code is not None and (not owners or line.collector in owners)
-                if not line.subtype
-                else (base == subtype and (not part or (bool(key) and covers(part, key)))) or line.subtype == subtype
-            )
-            if about and line.state is State.FAILED:
-                unread.update(unfold_indexes(line.groups) if line.groups else range(len(self._document.groups)))
-        return frozenset(unread)
 
 
 def _cell(name: Name, value: Scalar | dict[str, Scalar] | UnsetType, unread: bool) -> Given | Missing:

@@ -31,6 +31,7 @@ class FleetCollector:
         yield _by("eidos_links_closed", "Links closed, by reason.", "reason", counts.closed)
         yield _by("eidos_links_refused", "Links refused, by reason.", "reason", counts.refused)
         yield _by("eidos_http_dropped", "HTTP connections dropped, by reason.", "reason", counts.http_dropped)
+        yield _by("eidos_http_answers", "HTTP requests answered, by status.", "status", counts.http_answers)
         frames = CounterMetricFamily("eidos_link_frames", "Frames on agents' links.", labels=["direction"])
         frames.add_metric(["in"], counts.frames_in)
         frames.add_metric(["out"], counts.frames_out)

@@ -11,7 +11,7 @@ import itertools
 import re
 import textwrap
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 from aiohttp import web
@@ -111,12 +111,18 @@ def _answer(content: Content) -> dict[str, Any]:
     }
 
 
-def _body(kind: type | None, media: str) -> dict[str, Any]:
+def _body(kind: Any, media: str) -> dict[str, Any]:
     if kind is None:
         return {"type": "string"}
     if media == NDJSON:
-        return {"type": "string", "description": f"An object a line: #/components/schemas/{kind.__name__}."}
+        names = " or ".join(_schema(one)["$ref"] for one in _each(kind))
+        return {"type": "string", "description": f"An object a line: {names}."}
     return _schema(kind)
+
+
+def _each(kind: Any) -> tuple[type, ...]:
+    """The members of a union; of anything else itself."""
+    return get_args(kind) or (kind,)
 
 
 def _schema(kind: type) -> dict[str, Any]:
@@ -131,7 +137,8 @@ def _schemas() -> dict[str, Any]:
     """Of all types that are sent or taken, and those they consist of."""
     kinds: set[type] = {Problem}
     for operation in OPERATIONS.values():
-        kinds.update(kind for content in operation.answers.values() for kind in content.types.values() if kind)
+        sent = [kind for content in operation.answers.values() for kind in content.types.values() if kind is not None]
+        kinds.update(one for kind in sent for one in _each(kind))
         kinds.update([operation.body] if operation.body else [])
     ordered = sorted(kinds - {dict}, key=lambda kind: kind.__name__)
     _, components = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")

@@ -7,6 +7,7 @@ from typing import Any, Final
 from aggregator.api.requests import DEFAULT_ITEMS, MOST_NAME
 from common.fleet import FleetSnapshot, NodeState
 from common.fleet_api import (
+    LONGEST_WATCH,
     MOST_EXPRESSION,
     MOST_ITEMS,
     NDJSON,
@@ -18,6 +19,7 @@ from common.fleet_api import (
     QueryBody,
     QueryResult,
     RunBody,
+    WatchEvent,
 )
 from common.model import Snapshot
 
@@ -44,8 +46,8 @@ class Content:
     """An answer: what it means and its type by media type."""
 
     text: str
-    types: Mapping[str, type | None] = field(default_factory=dict)
-    """None is text."""
+    types: Mapping[str, Any] = field(default_factory=dict)
+    """None is text; of application/x-ndjson the type of a line, which may be a union."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -141,6 +143,15 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "GET /v1/facts/{fact}": Operation(_document("Its values.", FactView), (_FACT, _AFTER, _LIMIT), problems=(404,)),
     "GET /v1/query": Operation(
         _document("The nodes.", QueryResult), (_EXPRESSION, _AFTER, _LIMIT), problems=(404, 429)
+    ),
+    "GET /v1/watch": Operation(
+        {200: Content("The changes.", {NDJSON: WatchEvent})},
+        (
+            Parameter(
+                "seconds", "query", "How long at most.", {"type": "integer", "minimum": 1, "maximum": LONGEST_WATCH}
+            ),
+        ),
+        problems=(429,),
     ),
     "POST /v1/query": Operation(
         _document("The nodes.", QueryResult),

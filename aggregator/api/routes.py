@@ -14,6 +14,7 @@ from aggregator.api.openapi import DescriptionApi
 from aggregator.api.problems import errors_as_problems, on_duty, users_only
 from aggregator.api.queries import QueryApi
 from aggregator.api.requests import after, body, limit
+from aggregator.api.watching import WatchApi
 from aggregator.duty import Duty
 from aggregator.fleet import Fleet
 from aggregator.run import Run, RunRequest
@@ -181,7 +182,9 @@ def application(
     app = web.Application(
         client_max_size=settings.most_body, middlewares=[errors_as_problems, on_duty(duty), users_only(users)]
     )
-    served = [*Api(fleet, settings, duty).routes(), *QueryApi(fleet, settings).routes()]
+    watching = WatchApi(fleet, duty)
+    app.on_shutdown.append(watching.stop)
+    served = [*Api(fleet, settings, duty).routes(), *QueryApi(fleet, settings).routes(), *watching.routes()]
     for route in (*served, *DescriptionApi(served).routes()):
         for prefix in prefixes if route.path.startswith("/v1/") else ("",):
             app.add_routes([web.RouteDef(route.method, prefix + route.path, route.handler, route.kwargs)])

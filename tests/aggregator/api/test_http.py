@@ -24,12 +24,12 @@ class User:
     def __init__(self, fleet: Scene, session: aiohttp.ClientSession) -> None:
         self.fleet = fleet
         self.base = f"https://127.0.0.1:{fleet.local.server.api_port}"
-        self._session = session
+        self.session = session
         self.token = fleet.local.user_token
 
     async def ask(self, method: str, path: str, **options: Any) -> tuple[int, bytes, Mapping[str, str]]:
         headers = {"Authorization": f"Bearer {self.token}", **options.pop("headers", {})}
-        async with self._session.request(method, self.base + path, headers=headers, **options) as response:
+        async with self.session.request(method, self.base + path, headers=headers, **options) as response:
             return response.status, await response.read(), response.headers.copy()
 
     async def get(self, path: str) -> Any:

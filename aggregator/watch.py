@@ -1,0 +1,207 @@
+"""Changes of the fleet as they happen: nodes' states, runs, facts that drift from one snapshot to the next.
+
+While anybody watches, the fleet is looked at once a second, once for all of them. Nodes that change alike are one
+event. A watcher that does not take its events in time is dropped, with the reason as its last line.
+"""
+
+import asyncio
+import time
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+from msgspec import UNSET, UnsetType
+
+from aggregator.drift import drift
+from aggregator.fleet import Fleet
+from aggregator.ledger import timestamp
+from common.errors import Code, FleetError
+from common.fleet import FleetSnapshot, NodeState
+from common.fleet_api import Drift, NodeChange, Progress, RunChange, WatchAlive, WatchEnd, WatchEvent, WatchStart
+from common.nodeset import fold_names
+
+MOST_WATCHERS: Final = 64
+MOST_WAITING: Final = 256
+"""Events that one watcher may be behind."""
+_MOST_FACTS: Final = 50
+_MOST_DOCUMENTS: Final = 8
+_EVERY: Final = 1.0
+_ALIVE_AFTER: Final = 15.0
+_TOO_SLOW: Final = "the events were not taken in time"
+
+
+class _State(NamedTuple):
+    """What of a node is watched."""
+
+    connected: bool
+    state: NodeState | UnsetType
+    reason: str
+
+
+class Watcher:
+    """One who watches: events that wait for it, until it is ended."""
+
+    def __init__(self) -> None:
+        self._events: asyncio.Queue[WatchEvent] = asyncio.Queue(MOST_WAITING + 1)
+        self.ended = False
+
+    def tell(self, events: Iterable[WatchEvent]) -> None:
+        """Have it get these."""
+        for event in events:
+            if self._events.qsize() >= MOST_WAITING:
+                return self.end(_TOO_SLOW)
+            if not self.ended:
+                self._events.put_nowait(event)
+
+    def end(self, reason: str) -> None:
+        """Have it get this as the last."""
+        if not self.ended:
+            self.ended = True
+            self._events.put_nowait(WatchEnd(_now(), reason))
+
+    async def events(self) -> AsyncIterator[WatchEvent]:
+        """Each event when it is there, and a sign of life when there is none for long; the end is the last."""
+        while True:
+            try:
+                async with asyncio.timeout(_ALIVE_AFTER):
+                    event = await self._events.get()
+            except TimeoutError:
+                event = WatchAlive(_now())
+            yield event
+            if isinstance(event, WatchEnd):
+                return
+
+
+class Watchers:
+    """Everybody who watches one fleet."""
+
+    def __init__(self, fleet: Fleet, may_go_on: Callable[[], str]) -> None:
+        """`may_go_on` says why watching must end, or nothing."""
+        self._fleet = fleet
+        self._may_go_on = may_go_on
+        self._watchers: set[Watcher] = set()
+        self._looking: asyncio.Task[None] | None = None
+        self._states: dict[str, _State] = {}
+        self._runs: dict[str, Progress] = {}
+        self._document: FleetSnapshot | None = None
+        self._documents: deque[FleetSnapshot] = deque(maxlen=_MOST_DOCUMENTS)
+        """Since the last look."""
+        fleet.listeners.append(self._hear)
+
+    @contextmanager
+    def watching(self) -> Iterator[Watcher]:
+        """A watcher, for as long as the block lasts. Raises FleetError when there are too many."""
+        if len(self._watchers) >= MOST_WATCHERS:
+            raise FleetError(Code.FLEET_BUSY, "too many watch already", "Try again later.")
+        watcher = Watcher()
+        if self._looking is None or self._looking.done():
+            self._begin()
+            self._looking = asyncio.get_running_loop().create_task(self._look(), name="watch")
+        watcher.tell([self._start()])
+        self._watchers.add(watcher)
+        try:
+            yield watcher
+        finally:
+            self._watchers.discard(watcher)
+
+    def stop(self, reason: str) -> None:
+        """End all that watch now."""
+        for watcher in self._watchers:
+            watcher.end(reason)
+
+    def _begin(self) -> None:
+        """What is so now is no news."""
+        self._states = self._now()
+        self._runs = {run.id: run.progress() for run in self._fleet.runs.remembered()}
+        self._document = self._fleet.latest.document if self._fleet.latest is not None else None
+        self._documents.clear()
+
+    def _start(self) -> WatchStart:
+        summary = self._document.summary.states if self._document is not None else {}
+        connected = sum(state.connected for state in self._states.values())
+        run = self._document.metadata.run if self._document is not None else ""
+        return WatchStart(_now(), len(self._states), connected, dict(summary), run)
+
+    async def close(self, reason: str) -> None:
+        """End all, and look no more."""
+        self.stop(reason)
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+
+    async def _look(self) -> None:
+        try:
+            while self._watchers:
+                await asyncio.sleep(_EVERY)
+                if reason := self._may_go_on():
+                    return self.stop(reason)
+                events = [*self._run_changes(), *self._node_changes(), *await self._drift()]
+                for watcher in self._watchers:
+                    watcher.tell(events)
+        finally:
+            self.stop("the aggregator can watch no longer")  # whatever went wrong, nobody waits in vain
+
+    def _now(self) -> dict[str, _State]:
+        latest, known = self._fleet.latest, self._fleet.hub.nodes
+        entries = {entry.node: entry for entry in latest.entries} if latest is not None else {}
+        states = {}
+        for name in (expected.node for expected in self._fleet.expected()):
+            node, entry = known.get(name), entries.get(name)
+            connected = node is not None and node.link is not None
+            states[name] = _State(connected, entry.state if entry else UNSET, entry.reason if entry else "")
+        return states
+
+    def _node_changes(self) -> list[WatchEvent]:
+        before, self._states = self._states, self._now()
+        alike: dict[tuple[bool, _State], list[str]] = defaultdict(list)
+        for name, state in self._states.items():
+            if before.get(name) != state:
+                alike[True, state].append(name)
+        gone = _State(False, UNSET, "")
+        alike[False, gone] = [name for name in before if name not in self._states]
+        return [
+            NodeChange(_now(), len(names), fold_names(names), expected, state.connected, state.state, state.reason)
+            for (expected, state), names in alike.items()
+            if names
+        ]
+
+    def _run_changes(self) -> list[WatchEvent]:
+        before, self._runs = self._runs, {run.id: run.progress() for run in self._fleet.runs.remembered()}
+        return [
+            RunChange(_now(), progress)
+            for identity, progress in self._runs.items()
+            if (known := before.get(identity)) is None
+            or (known.state, known.answered) != (progress.state, progress.answered)
+        ]
+
+    def _hear(self, document: FleetSnapshot) -> None:
+        if self._watchers:
+            self._documents.append(document)
+
+    async def _drift(self) -> list[WatchEvent]:
+        events: list[WatchEvent] = []
+        while self._documents:
+            before, self._document = self._document, self._documents.popleft()
+            if before is not None:
+                events += await asyncio.to_thread(_drift_events, before, self._document)
+        return events
+
+
+def _drift_events(before: FleetSnapshot, after: FleetSnapshot) -> list[WatchEvent]:
+    return [
+        Drift(
+            _now(),
+            after.metadata.run,
+            before.metadata.run,
+            len(change.nodes),
+            fold_names(change.nodes),
+            change.facts[:_MOST_FACTS],
+            max(0, len(change.facts) - _MOST_FACTS),
+        )
+        for change in drift(before, after)
+    ]
+
+
+def _now() -> str:
+    return timestamp(time.time())

@@ -1,0 +1,102 @@
+"""/v1/watch: nodes, runs and drift as they happen; slow readers and full houses."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from aggregator import watch
+from aggregator.watch import MOST_WAITING, MOST_WATCHERS, Watcher
+from common.fleet_api import WatchAlive, WatchEnd
+from tests.aggregator.api.test_http import User, api
+
+Event = dict[str, Any]
+
+
+class Lines:
+    """The lines of one watch."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.seen: list[Event] = []
+
+    async def until(self, wanted: Callable[[Event], bool]) -> Event:
+        """The next event of a kind; those before it are seen, too."""
+        async with asyncio.timeout(20):
+            while line := await self._response.content.readline():
+                self.seen.append(json.loads(line))
+                if wanted(self.seen[-1]):
+                    return self.seen[-1]
+        raise AssertionError(f"it ended: {self.seen}")
+
+
+@asynccontextmanager
+async def watching(user: User, query: str = "") -> AsyncIterator[Lines]:
+    async with user.session.get(
+        f"{user.base}/v1/watch{query}", headers={"Authorization": f"Bearer {user.token}"}
+    ) as response:
+        assert (response.status, response.content_type) == (200, "application/x-ndjson"), await response.text()
+        yield Lines(response)
+
+
+async def test_nodes_runs_and_drift(tmp_path: Path) -> None:
+    async with api(tmp_path) as user, watching(user) as lines:
+        start = await lines.until(lambda event: event["event"] == "start")
+        assert (start["expected"], start["connected"], start["states"], start["run"]) == (5, 3, {}, "")
+        await user.ask("POST", "/v1/runs")
+        done = await lines.until(lambda event: event["event"] == "run" and event["progress"]["state"] == "done")
+        assert done["progress"]["states"] == {"ok": 3, "no-agent": 2}
+        ok = await lines.until(lambda event: event.get("state") == "ok")
+        assert (ok["nodes"], ok["count"], ok["connected"]) == ("n[1-3]", 3, True)
+        agent = await user.fleet.join("n4")
+        back = await lines.until(lambda event: event["event"] == "nodes" and event["nodes"] == "n4")
+        assert (back["connected"], back["state"]) == (True, "no-agent")
+        await user.ask("POST", "/v1/runs")
+        assert not any(event["event"] == "drift" for event in lines.seen), "a node that is new has not changed"
+        agent.change("97")
+        await user.ask("POST", "/v1/runs")
+        drift = await lines.until(lambda event: event["event"] == "drift")
+        assert (drift["nodes"], drift["more"]) == ("n4", 0)
+        assert drift["facts"] == [
+            {"type": "OS", "subtype": "sysctl", "key": "/proc/sys/vm/swappiness", "before": "60", "after": "97"}
+        ]
+        agent.dialled.transport.abort()
+        lost = await lines.until(lambda event: event["event"] == "nodes" and not event["connected"])
+        assert lost["nodes"] == "n4"
+
+
+async def test_the_end_says_why(tmp_path: Path) -> None:
+    async with api(tmp_path, join=0) as user:
+        async with watching(user, "?seconds=1") as lines:
+            end = await lines.until(lambda event: event["event"] == "end")
+            assert end["reason"] == "the time asked for is over"
+        assert (await user.problem("GET", "/v1/watch?seconds=0"))["status"] == 400
+
+
+async def test_nothing_happens_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_ALIVE_AFTER", 0.05)
+    async with api(tmp_path, join=0) as user, watching(user) as lines:
+        await lines.until(lambda event: event["event"] == "alive")
+
+
+async def test_no_more_than_a_house_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "MOST_WATCHERS", 1)
+    async with api(tmp_path, join=0) as user, watching(user) as lines:
+        await lines.until(lambda event: True)
+        assert (await user.problem("GET", "/v1/watch"))["status"] == 429
+    assert MOST_WATCHERS >= 16
+
+
+async def test_who_does_not_take_its_events_is_dropped_and_told_why() -> None:
+    watcher = Watcher()
+    watcher.tell(WatchAlive(str(number)) for number in range(MOST_WAITING * 3))
+    events = [event async for event in watcher.events()]
+    assert len(events) == MOST_WAITING + 1
+    last = events[-1]
+    assert isinstance(last, WatchEnd)
+    assert last.reason == "the events were not taken in time"
