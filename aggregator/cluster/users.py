@@ -22,7 +22,6 @@ from aggregator.users import Access, Credentials, User, bearer_token
 from common.errors import ClusterError
 from common.fleet import FLEET_GROUP, FLEET_VERSION
 from common.kube.call import path_of
-from common.kube.client import Kube
 from common.wire import AUDIENCE
 
 K = TypeVar("K", bound=Hashable)
@@ -74,10 +73,17 @@ class Fronting(Protocol):
         """The user spoken for, if any."""
 
 
+class Reviews(Protocol):
+    """Where reviews are asked for: a common.kube.client.Kube."""
+
+    async def create(self, path: str, body: object, kind: type[V]) -> V:
+        """Raises ClusterError."""
+
+
 class ClusterUsers:
     """A `UserAuthenticator` that asks a cluster."""
 
-    def __init__(self, kube: Kube, fronting: Fronting, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, kube: Reviews, fronting: Fronting, clock: Callable[[], float] = time.monotonic) -> None:
         self._kube = kube
         self._fronting = fronting
         self._users: _Remembered[bytes, User | None] = _Remembered(clock)
