@@ -8,9 +8,11 @@ import click
 
 from cli import install_options, interrupts
 from cli.install_progress import Progress
-from common.errors import ClusterError, UsageError
+from cli.text import colour_wanted
+from common.errors import ClusterError, EidosError, UsageError
 
 if TYPE_CHECKING:
+    from common.fleet import FleetSnapshot
     from common.kube.target import Target
     from installer.settings import Settings
     from installer.workflow import Report
@@ -60,8 +62,16 @@ def install(dry_run: bool, output: str, timeout: float, **flags: Any) -> None:
         return
     cluster = install_options.target(flags)
     progress = Progress()
-    report = interrupts.run(lambda: _install(cluster, wanted, progress, timeout))
-    _summarise(report, progress)
+
+    async def work() -> "tuple[Report, FleetSnapshot | None]":
+        async with progress.shown():
+            report = await _install(cluster, wanted, progress, timeout)
+            return report, await _first_run(flags, progress)
+
+    report, document = interrupts.run(work)
+    _summarise(report)
+    if document is not None:
+        _show(document)
 
 
 @click.command("upgrade", epilog=UPGRADE_EXAMPLES)
@@ -83,7 +93,8 @@ def upgrade(timeout: float, **flags: Any) -> None:
         async with Kube(cluster, deadline=time.monotonic() + timeout) as kube:
             namespace = flags["namespace"] or await locate(kube) or NAMESPACE
             before = await remembered(kube, namespace)
-        return await _install(cluster, install_options.settings(flags, before), progress, timeout)
+        async with progress.shown():
+            return await _install(cluster, install_options.settings(flags, before), progress, timeout)
 
     report = interrupts.run(work)
     for change in report.changes:
@@ -91,7 +102,7 @@ def upgrade(timeout: float, **flags: Any) -> None:
             click.echo(str(change))
     if all(change.effect.value == "unchanged" for change in report.changes):
         click.echo("Nothing has changed.")
-    _summarise(report, progress)
+    _summarise(report)
 
 
 @click.command("uninstall", epilog=UNINSTALL_EXAMPLES)
@@ -118,7 +129,7 @@ async def _install(cluster: "Target", wanted: "Settings", progress: Progress, se
     from installer.workflow import carry_out, prepare
 
     deadline = time.monotonic() + seconds
-    async with Kube(cluster, deadline=deadline) as kube, progress.shown():
+    async with Kube(cluster, deadline=deadline) as kube:
         plan = await prepare(kube, wanted, progress)
         try:
             report = await carry_out(kube, plan, progress, deadline)
@@ -129,6 +140,18 @@ async def _install(cluster: "Target", wanted: "Settings", progress: Progress, se
             raise
         progress.finish()
         return report
+
+
+async def _first_run(flags: dict[str, Any], progress: Progress) -> "FleetSnapshot | None":
+    """What the fleet says first. That it cannot be asked is worth a warning: it is installed all the same."""
+    from cli.install_run import take_through_cluster
+    from common.fleet_api import RunBody
+
+    try:
+        return await take_through_cluster(flags, progress, RunBody())
+    except EidosError as error:
+        click.echo(f"Warning: the first run failed: {error}", err=True)
+        return None
 
 
 async def _uninstall(cluster: "Target", namespace: str, progress: Progress) -> list[str]:
@@ -158,11 +181,17 @@ def _write_objects(wanted: "Settings", output: str) -> None:
     write(ref, as_yaml(build(wanted)).encode())
 
 
-def _summarise(report: "Report", progress: Progress) -> None:
+def _show(document: "FleetSnapshot") -> None:
+    from cli.fleet_text import ledger, numbers
+
+    colour = colour_wanted()
+    click.echo("\n".join([*numbers(document, colour), "", *ledger(document.ledger, document.node_table, colour)]))
+
+
+def _summarise(report: "Report") -> None:
     from cli.fleet_text import names
     from common.nodeset import fold_names
 
-    progress.finish()
     agents = report.agents
     for why, nodes in agents.troubled.items():
         click.echo(f"Warning: {names(fold_names(nodes))} ({len(nodes)}): {why}", err=True)

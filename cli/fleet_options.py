@@ -41,6 +41,13 @@ def fleet_options(function: F) -> F:
     return function
 
 
+def server_options(function: F) -> F:
+    """The flags that say which aggregator, for a command that writes no document."""
+    for option in reversed(_SERVER):
+        function = option(function)
+    return function
+
+
 def connection(flags: dict[str, Any]) -> "Connection | ClusterConnection":
     """What the flags say: one aggregator by its address, or that of a cluster as kubectl would choose it.
 
@@ -49,7 +56,7 @@ def connection(flags: dict[str, Any]) -> "Connection | ClusterConnection":
     from cli.fleet_transport import ClusterConnection, Connection
 
     if flags["kubeconfig"] or flags["context"]:
-        if flags["server"] and _is_flag("server"):
+        if flags["server"] and is_flag("server"):
             raise UsageError("--server names an aggregator, --context and --kubeconfig a cluster: give one of them")
         return ClusterConnection(flags["kubeconfig"], flags["context"])
     if not flags["server"] and _has_cluster():
@@ -61,7 +68,7 @@ def connection(flags: dict[str, Any]) -> "Connection | ClusterConnection":
     )
 
 
-def _is_flag(name: str) -> bool:
+def is_flag(name: str) -> bool:
     """Whether it was given on the command line, rather than by the environment."""
     source = click.get_current_context().get_parameter_source(name)
     return source is click.core.ParameterSource.COMMANDLINE

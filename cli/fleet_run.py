@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -22,11 +22,18 @@ _DRAWN_EVERY: Final = 0.1
 
 
 async def take(client: "FleetClient", body: RunBody) -> tuple[FleetSnapshot, Progress]:
-    """A fleet snapshot taken now, and how its run ended. Raises EidosError."""
-    last: Progress | None = None
+    """A fleet snapshot taken now, and how its run ended; its progress is drawn. Raises EidosError."""
     async with _display() as display:
-        async for last in client.run(body):
-            display.progress = last
+        return await take_quietly(client, body, display.hear)
+
+
+async def take_quietly(
+    client: "FleetClient", body: RunBody, hear: Callable[[Progress], None]
+) -> tuple[FleetSnapshot, Progress]:
+    """The same, for callers who show the progress themselves."""
+    last: Progress | None = None
+    async for last in client.run(body):
+        hear(last)
     if last is None or last.state not in (RunState.DONE, RunState.FAILED):
         raise FleetError(Code.FLEET_FAILED, "the aggregator stopped in the middle of the run", "Try again.")
     try:
@@ -43,6 +50,9 @@ class _Display:
 
     def __init__(self) -> None:
         self.progress: Progress | None = None
+
+    def hear(self, progress: Progress) -> None:
+        self.progress = progress
 
     async def draw(self) -> None:
         """Until cancelled."""

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from cli import install_options
 from cli.fleet_options import Target, connection, fleet_options
 from cli.options import Duration, split_commas
 
@@ -18,6 +19,7 @@ Examples:
   eidos fleet snapshot -o fleet.yaml
   eidos fleet snapshot --nodes 'gpu-[001-016]' --deadline 30s
   eidos fleet snapshot --selector nvidia.com/gpu.product=NVIDIA-H100-80GB-HBM3 --sections GPU,OS
+  eidos fleet snapshot --ephemeral -o fleet.yaml             nothing stays in the cluster
   eidos fleet snapshot --format json | jq '.ledger[] | select(.state != "ok")'
 """
 
@@ -30,25 +32,34 @@ Examples:
               help="Only these measurement types, such as GPU,OS.")  # fmt: skip
 @click.option("--deadline", type=Duration(), metavar="TIME",
               help="When the run ends, answered or not.  [default: the aggregator's]")  # fmt: skip
+@click.option("--ephemeral", is_flag=True,
+              help="Install a fleet, take the snapshot, and remove everything again.")  # fmt: skip
+@install_options.what_options
+@install_options.timeout_option
 @fleet_options
 def command(**flags: Any) -> None:
     """Ask every node now and write what they answer as one FleetSnapshot.
 
     It never takes longer than the deadline: a node that does not answer is in the ledger with its state and the
     reason, and the last known facts of it are in the document with their age.
+
+    With --ephemeral nothing stays in the cluster, after Ctrl-C neither. The flags about images, overlays and where it
+    goes, and --timeout, are for that, and as with eidos fleet install.
     """
+    from cli import fleet_ephemeral
     from cli.fleet_client import FleetClient, ask
     from cli.fleet_run import take
     from common.fleet_api import RunBody
 
     sections = _sections(split_commas(flags["sections"]))
-    target, aggregator = Target(flags, piped="yaml"), connection(flags)
+    fleet_ephemeral.check(flags)
+    target = Target(flags, piped="yaml")
     body = RunBody(flags["nodes"], flags["selector"], sections, flags["deadline"])
 
     async def run(client: FleetClient) -> "FleetSnapshot":
         return (await take(client, body))[0]
 
-    document = ask(aggregator, run)
+    document = fleet_ephemeral.take(flags, body) if flags["ephemeral"] else ask(connection(flags), run)
     if target.is_table:
         from cli.fleet_text import overview
 

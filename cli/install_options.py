@@ -44,9 +44,21 @@ def cluster_options(function: F) -> F:
 
 def install_options(function: F) -> F:
     """What is installed, and where."""
-    for option in reversed((*_INSTALL, *_CLUSTER)):
+    return what_options(cluster_options(function))
+
+
+def what_options(function: F) -> F:
+    """What is installed, for commands that name the cluster themselves."""
+    for option in reversed(_INSTALL):
         function = option(function)
     return function
+
+
+def given(flags: dict[str, Any]) -> list[str]:
+    """The flags of `what_options` that were given, as they are written."""
+    names = ("namespace", "agent_image", "aggregator_image", "image_pull_policy", "image_pull_secret", "overlay",
+             "node_selector")  # fmt: skip
+    return [f"--{name.replace('_', '-')}" for name in names if flags[name]]
 
 
 timeout_option = _TIMEOUT
@@ -59,7 +71,7 @@ def settings(flags: dict[str, Any], before: "Settings | None" = None) -> "Settin
     from cli.job_options import parse_pairs
     from installer.settings import Settings
 
-    given = {
+    said = {
         "namespace": flags["namespace"],
         "agent_image": flags["agent_image"],
         "aggregator_image": flags["aggregator_image"],
@@ -68,7 +80,7 @@ def settings(flags: dict[str, Any], before: "Settings | None" = None) -> "Settin
         "overlays": split_commas(flags["overlay"]),
         "node_selector": parse_pairs(flags["node_selector"], "--node-selector"),
     }
-    return replace(before or Settings(), **{name: value for name, value in given.items() if value})
+    return replace(before or Settings(), **{name: value for name, value in said.items() if value})
 
 
 def target(flags: dict[str, Any]) -> "Target":

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
-
 from common.kube.call import path_of
 from common.kube.permissions import Permission
 from installer.rendering import Manifest, overlays, render
@@ -88,8 +86,7 @@ def build(settings: Settings) -> list[Item]:
     for manifest in manifests:
         manifest["metadata"].setdefault("labels", {})[MANAGED_BY] = PRODUCT
         if manifest["kind"] == "Deployment":
-            remembered = msgspec.json.encode(settings).decode()
-            manifest["metadata"].setdefault("annotations", {})[SETTINGS_ANNOTATION] = remembered
+            manifest["metadata"].setdefault("annotations", {})[SETTINGS_ANNOTATION] = settings.remembered()
             _set_pod(manifest, settings, settings.aggregator_image)
             _expect(manifest, settings.node_selector)
         elif manifest["kind"] == "DaemonSet":

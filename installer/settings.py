@@ -18,7 +18,7 @@ SETTINGS_ANNOTATION: Final = "eidos.nvidia.com/install"
 _EXCLUSIVE: Final = frozenset(("restricted", "talos"))
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Configuration of one installation; the defaults are those of the manifests."""
 
     namespace: str = NAMESPACE
@@ -30,6 +30,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     image_pull_secrets: tuple[str, ...] = ()
     node_selector: dict[str, str] = {}
     """Of the agents; added to what an overlay selects."""
+
+    def remembered(self) -> str:
+        """As JSON, without what is as it would be anyway: equal settings give equal text."""
+        said = msgspec.to_builtins(self)
+        usual = msgspec.to_builtins(Settings())
+        return msgspec.json.encode({name: value for name, value in said.items() if value != usual[name]}).decode()
 
 
 def check_overlays(chosen: tuple[str, ...], known: list[str]) -> None:

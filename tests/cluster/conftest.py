@@ -4,7 +4,7 @@ import pytest
 
 from tests.cluster import fixture
 from tests.cluster.fixture import cluster, cluster_nodes
-from tests.cluster.fleetmode import fleet, installed
+from tests.cluster.fleetmode import before, fleet, installed
 from tests.cluster.images import agent_archive, aggregator_archive
 from tests.cluster.jobmode import agent_image, aggregator_image, contexts, jobs, namespace
 from tests.cluster.requirements import ClusterUnavailableError
@@ -13,6 +13,7 @@ from tests.cluster.slow import slow_image
 __all__ = [
     "agent_image",
     "aggregator_image",
+    "before",
     "cluster",
     "cluster_nodes",
     "contexts",

@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 
 from tests.cluster.cluster import Cluster
+from tests.cluster.furnish import put_nvml
 from tests.cluster.images import CHECKOUT
 
 NAMESPACE: Final = "eidos"
@@ -22,7 +23,14 @@ _PASSING: Final = ("events", "events.events.k8s.io", "leases.coordination.k8s.io
 def fleet(
     cluster: Cluster, agent_image: str, aggregator_image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> "Fleet":
+    put_nvml(cluster)
     return Fleet(cluster, agent_image, aggregator_image, tmp_path_factory.mktemp("fleet"))
+
+
+@pytest.fixture(scope="module")
+def before(fleet: "Fleet") -> dict[str, Any]:
+    """Everything in the cluster as a module finds it; each of its tests leaves it so."""
+    return fleet.everything()
 
 
 @pytest.fixture(scope="module")

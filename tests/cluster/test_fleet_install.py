@@ -1,20 +1,146 @@
-"""`eidos fleet install`, `upgrade` and `uninstall` on a real cluster, with the images as they are built."""
+"""A fleet installed with `eidos fleet install`, the images as they are built: what a user finds in the cluster."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from common.formats import load_snapshot
+from tests.cluster.binaries import binaries_directory
 from tests.cluster.fleetmode import NAMESPACE, Fleet
+from tests.cluster.images import AGENT_IMAGE, CHECKOUT
 
 pytestmark = pytest.mark.cluster
 
+OTHER_TAG = "eidos.test/agent:other"
 
-def test_installed_and_gone_again(fleet: Fleet) -> None:
-    before = fleet.everything()
-    done = fleet.eidos("install", *fleet.images)
+
+def test_the_first_run_has_been_and_is_published(installed: Fleet) -> None:
+    text = installed.kubectl(
+        "get", "configmap", "eidos-fleet", "-n", NAMESPACE, "-o", r"jsonpath={.data.snapshot\.yaml}"
+    )
+    document = yaml.safe_load(text)
+    assert document["kind"] == "FleetSnapshot"
+    assert {line["state"] for line in document["ledger"]} <= {"ok", "partial"}
+    assert document["summary"]["expected"] == 2
+
+
+def test_the_command_asks_through_the_clusters_api(installed: Fleet) -> None:
+    status = installed.eidos("status")
+    assert status.returncode == 0, status.stderr
+    assert "2 of 2 nodes connected" in status.stdout
+    nodes = installed.eidos("nodes", "--format", "json")
+    assert nodes.returncode == 0, nodes.stderr
+    assert [item["node"] for item in json.loads(nodes.stdout)["items"]] == ["cpu-1", "gpu-1"]
+    one = installed.eidos("node", "gpu-1", "--format", "yaml")
+    assert one.returncode == 0, one.stderr
+    snapshot = load_snapshot(one.stdout.encode(), "node")
+    assert snapshot.metadata.source_node == "gpu-1"
+    facts = {s.subtype: s.data for m in snapshot.measurements for s in m.subtypes}
+    assert facts["smi"]["gpu-count"] == 8
+    # The host's own namespaces and systemd, not the container's.
+    assert facts["sysctl"]["/proc/sys/kernel/hostname"] == "gpu-1"
+    assert facts["containerd.service"]["ActiveState"] == "active"
+
+
+def test_kubectl_lists_the_nodes(installed: Fleet) -> None:
+    lines = installed.kubectl("get", "nodesnapshots", "--no-headers").splitlines()
+    assert [line.split()[:2] for line in lines] == [["cpu-1", "ok"], ["gpu-1", "ok"]]
+
+
+def test_an_agent_opens_no_port_but_health_on_loopback(installed: Fleet) -> None:
+    machine = installed.cluster.nodes["gpu-1"].machine
+    (pod,) = _pods(installed, "agent", "gpu-1")
+    container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
+    found = machine.run(["sh", "-c", f"grep -l {container} /proc/[0-9]*/cgroup | cut -d/ -f3"]).split()
+    assert found
+    sockets = {
+        link
+        for pid in found
+        for link in machine.run(["sh", "-c", f"readlink /proc/{pid}/fd/* || true"]).split()
+        if link.startswith("socket:")
+    }
+    listening = [
+        line.split()[1]
+        for family in ("tcp", "tcp6")
+        for line in machine.run(["cat", f"/proc/net/{family}"]).splitlines()[1:]
+        if line.split()[3] == "0A" and f"socket:[{line.split()[9]}]" in sockets
+    ]
+    assert listening == [f"0100007F:{8445:04X}"]
+
+
+def test_a_leader_may_be_evicted_and_only_a_leader(installed: Fleet) -> None:
+    budget = installed.get("pdb", "eidos-aggregator", "-n", NAMESPACE)
+    assert budget["status"]["disruptionsAllowed"] == 1
+
+
+def test_installing_again_changes_nothing(installed: Fleet) -> None:
+    before = _versions(installed)
+    done = installed.eidos("install", *installed.images)
     assert done.returncode == 0, done.stderr
-    print(done.stdout, done.stderr)
-    assert "2 of 2 agents ready" in done.stdout
-    print(fleet.kubectl("get", "all,cm,secrets,leases", "-n", NAMESPACE))
-    removed = fleet.eidos("uninstall", "--yes")
-    assert removed.returncode == 0, removed.stderr
-    print(removed.stdout, removed.stderr)
-    assert fleet.everything() == before
+    assert _versions(installed) == before
+    upgraded = installed.eidos("upgrade")
+    assert upgraded.returncode == 0, upgraded.stderr
+    assert "Nothing has changed." in upgraded.stdout
+    assert _versions(installed) == before
+
+
+def test_a_second_fleet_is_refused(installed: Fleet) -> None:
+    done = installed.eidos("install", *installed.images, "--namespace", "another")
+    assert done.returncode == 4
+    assert f"Eidos is installed in namespace {NAMESPACE}, and a cluster holds one" in done.stderr
+    ephemeral = installed.eidos("snapshot", "--ephemeral", *installed.images)
+    assert ephemeral.returncode == 4
+    assert "is there already, and --ephemeral would remove it" in ephemeral.stderr
+    assert installed.eidos("status").returncode == 0
+
+
+def test_an_upgrade_says_what_changed_and_keeps_the_rest(installed: Fleet) -> None:
+    for node in installed.cluster.nodes.values():
+        node.machine.run(["ctr", "-n", "k8s.io", "images", "tag", "--force", AGENT_IMAGE, OTHER_TAG])
+    done = installed.eidos("upgrade", "--agent-image", OTHER_TAG)
+    assert done.returncode == 0, done.stderr
+    changed = [line for line in done.stdout.splitlines() if " image " in line]
+    assert changed == [f"DaemonSet {NAMESPACE}/eidos-agent changed: image {AGENT_IMAGE} -> {OTHER_TAG}"]
+    assert {p["spec"]["containers"][0]["image"] for p in _pods(installed, "agent")} == {OTHER_TAG}
+    back = installed.eidos("upgrade", "--agent-image", AGENT_IMAGE)
+    assert back.returncode == 0, back.stderr
+    assert "2 of 2 agents ready" in back.stdout
+
+
+def test_kubectl_eidos_is_the_same_command(installed: Fleet, tmp_path: Path) -> None:
+    plugin = tmp_path / "kubectl-eidos"
+    plugin.write_text(f"#!{sys.executable}\nfrom cli.main import plugin\nplugin()\n")
+    plugin.chmod(0o755)
+    environment = {**installed.environment(), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [str(binaries_directory() / "kubectl"), "eidos", "fleet", "status"],
+        env=environment,
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 nodes connected" in done.stdout
+
+
+def _pods(fleet: Fleet, component: str, node: str = "") -> list[dict[str, Any]]:
+    chosen = ["-l", f"app.kubernetes.io/component={component}", "-n", NAMESPACE]
+    if node:
+        chosen += ["--field-selector", f"spec.nodeName={node}"]
+    items: list[dict[str, Any]] = fleet.get("pods", *chosen)["items"]
+    return [item for item in items if "deletionTimestamp" not in item["metadata"]]
+
+
+def _versions(fleet: Fleet) -> dict[str, int]:
+    """The generation of each object whose spec an installation sets."""
+    kinds = "deployments,daemonsets,services,networkpolicies,pdb,serviceaccounts,roles,rolebindings"
+    found = [*fleet.get(kinds, "-n", NAMESPACE)["items"], *fleet.get("clusterroles,clusterrolebindings")["items"]]
+    return {f"{i['kind']}/{i['metadata']['name']}": i["metadata"].get("generation", 0) for i in found}

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -14,13 +15,18 @@ NOWHERE = "127.0.0.1:1/eidos:none"
 
 
 @pytest.fixture
-def untouched(fleet: Fleet) -> Iterator[Fleet]:
-    """After the test, and an uninstall, the cluster is as it was."""
-    before = fleet.everything()
+def untouched(fleet: Fleet, before: dict[str, Any]) -> Iterator[Fleet]:
+    """After the test the cluster is as it was."""
     yield fleet
-    removed = fleet.eidos("uninstall", "--yes")
-    assert removed.returncode == 0, removed.stderr
     assert fleet.everything() == before
+
+
+@pytest.fixture
+def tidied(untouched: Fleet) -> Iterator[Fleet]:
+    """After the test and an uninstall it is."""
+    yield untouched
+    removed = untouched.eidos("uninstall", "--yes")
+    assert removed.returncode == 0, removed.stderr
 
 
 @contextmanager
@@ -34,38 +40,38 @@ def _namespace(fleet: Fleet, *labels: str) -> Iterator[None]:
         fleet.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=60s")
 
 
-def test_an_aggregators_image_that_cannot_be_pulled(untouched: Fleet) -> None:
-    done = untouched.eidos("install", *untouched.images, "--aggregator-image", NOWHERE)
+def test_an_aggregators_image_that_cannot_be_pulled(tidied: Fleet) -> None:
+    done = tidied.eidos("install", *tidied.images, "--aggregator-image", NOWHERE)
     assert done.returncode == 4, done.stderr
     error = done.stderr.splitlines()[-1]
     assert f"the aggregator does not come up: the image {NOWHERE} cannot be pulled" in error
     assert "Check the image" in error
     assert "eidos fleet uninstall" in error
     # No agent is there before an aggregator is.
-    assert untouched.get("daemonsets", "-n", NAMESPACE)["items"] == []
+    assert tidied.get("daemonsets", "-n", NAMESPACE)["items"] == []
 
 
-def test_an_agents_image_that_cannot_be_pulled(untouched: Fleet) -> None:
-    done = untouched.eidos("install", *untouched.images, "--agent-image", NOWHERE)
+def test_an_agents_image_that_cannot_be_pulled(tidied: Fleet) -> None:
+    done = tidied.eidos("install", *tidied.images, "--agent-image", NOWHERE)
     assert done.returncode == 4, done.stderr
     error = done.stderr.splitlines()[-1]
     assert f"none of 2 agents comes up: the image {NOWHERE} cannot be pulled" in error
     # And again with the right one: it goes on from there.
-    done = untouched.eidos("install", *untouched.images)
+    done = tidied.eidos("install", *tidied.images)
     assert done.returncode == 0, done.stderr
     assert "2 of 2 agents ready" in done.stdout
 
 
-def test_an_aggregator_that_keeps_ending(untouched: Fleet) -> None:
-    agent = untouched.images[1]  # has no aggregator's dependencies in it
-    done = untouched.eidos("install", *untouched.images, "--aggregator-image", agent)
+def test_an_aggregator_that_keeps_ending(tidied: Fleet) -> None:
+    agent = tidied.images[1]  # has no aggregator's dependencies in it
+    done = tidied.eidos("install", *tidied.images, "--aggregator-image", agent)
     assert done.returncode == 4, done.stderr
     assert "the aggregator does not come up: the container keeps ending with status 1: " in done.stderr
     assert "ModuleNotFoundError" in done.stderr.splitlines()[-1]
 
 
-def test_agents_that_no_node_is_for(untouched: Fleet) -> None:
-    done = untouched.eidos("install", *untouched.images, "--node-selector", "pool=nowhere")
+def test_agents_that_no_node_is_for(tidied: Fleet) -> None:
+    done = tidied.eidos("install", *tidied.images, "--node-selector", "pool=nowhere")
     assert done.returncode == 0, done.stderr
     assert "0 of 0 agents ready" in done.stdout
 
@@ -87,48 +93,40 @@ def test_a_quota_that_admits_no_pod(untouched: Fleet) -> None:
 
 def test_a_namespace_with_a_policy_of_its_own(untouched: Fleet) -> None:
     with _namespace(untouched, "pod-security.kubernetes.io/enforce=baseline"):
-        before = untouched.everything()
         done = untouched.eidos("install", *untouched.images)
         assert done.returncode == 4, done.stderr
         assert "has Pod Security labels of its own, which do not admit the agents" in done.stderr
-        assert untouched.everything() == before
 
 
 def test_a_user_without_rights(untouched: Fleet) -> None:
-    before = untouched.everything()
     done = untouched.eidos("install", *untouched.images, kubeconfig=untouched.cluster.token_kubeconfig("nobody"))
     assert done.returncode == 4, done.stderr
     error = done.stderr.splitlines()[-1]
     assert "create clusterroles.rbac.authorization.k8s.io" in error
     assert f"create daemonsets.apps in namespace {NAMESPACE}" in error
     assert "Nothing was changed" in error
-    assert untouched.everything() == before
 
 
 def test_a_role_of_somebody_else_is_left_alone(untouched: Fleet) -> None:
     untouched.kubectl("create", "clusterrole", "eidos-aggregator", "--verb=get", "--resource=nodes")
     try:
-        before = untouched.everything()
         done = untouched.eidos("install", *untouched.images)
         assert done.returncode == 4, done.stderr
         assert "ClusterRole eidos-aggregator is there and is not part of an installation of Eidos" in done.stderr
         removed = untouched.eidos("uninstall", "--yes")
         assert removed.returncode == 0, removed.stderr
         assert removed.stdout == f"There is no installation in namespace {NAMESPACE}.\n"
-        assert untouched.everything() == before
     finally:
         untouched.kubectl("delete", "clusterrole", "eidos-aggregator")
 
 
 def test_a_type_that_the_cluster_does_not_know(untouched: Fleet) -> None:
-    before = untouched.everything()
     done = untouched.eidos("install", *untouched.images, "--overlay", "service-monitor")
     assert done.returncode == 4, done.stderr
     assert "the cluster does not know ServiceMonitor (monitoring.coreos.com/v1)" in done.stderr
-    assert untouched.everything() == before
 
 
-def test_out_of_time_says_what_was_waited_for(untouched: Fleet) -> None:
-    done = untouched.eidos("install", *untouched.images, "--timeout", "3s")
+def test_out_of_time_says_what_was_waited_for(tidied: Fleet) -> None:
+    done = tidied.eidos("install", *tidied.images, "--timeout", "3s")
     assert done.returncode == 5, done.stderr
     assert re.search(r"out of time|before the deadline", done.stderr.splitlines()[-1]), done.stderr

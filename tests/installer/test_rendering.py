@@ -4,6 +4,7 @@ import tomllib
 from itertools import combinations
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 
@@ -96,6 +97,12 @@ def test_settings_are_in_the_objects() -> None:
     text = as_yaml(build(chosen))
     assert len(list(yaml.safe_load_all(text))) == len(items)
     assert "namespace: eidos\n" not in text
+
+
+def test_settings_are_remembered_alike_however_they_came_about() -> None:
+    chosen = Settings(namespace="".join(["ei", "dos"]), overlays=("ha",), node_selector={"a": "b"})
+    assert chosen.remembered() == '{"overlays":["ha"],"nodeSelector":{"a":"b"}}'
+    assert msgspec.json.decode(chosen.remembered(), type=Settings) == chosen
 
 
 def test_what_is_removed_is_all_that_any_overlay_makes() -> None:

@@ -1,0 +1,38 @@
+"""`eidos fleet snapshot --ephemeral`: install, ask once, remove, for clusters that allow nothing resident."""
+
+from typing import TYPE_CHECKING, Any
+
+from cli import install_options, interrupts
+from cli.fleet_options import is_flag
+from cli.install_progress import Progress
+from common.errors import UsageError
+
+if TYPE_CHECKING:
+    from common.fleet import FleetSnapshot
+    from common.fleet_api import RunBody
+
+
+def check(flags: dict[str, Any]) -> None:
+    """Raise UsageError for flags that contradict each other."""
+    if flags["ephemeral"] and is_flag("server"):
+        raise UsageError("--ephemeral makes an aggregator of its own", "Leave out --server.")
+    if not flags["ephemeral"] and (given := install_options.given(flags)):
+        raise UsageError(f"{given[0]} means nothing without --ephemeral")
+
+
+def take(flags: dict[str, Any], body: "RunBody") -> "FleetSnapshot":
+    """The snapshot. Everything is removed by the time this returns or raises EidosError."""
+    wanted, cluster = install_options.settings(flags), install_options.target(flags)
+    progress = Progress()
+
+    async def work() -> "FleetSnapshot":
+        from cli.install_run import take_through_cluster
+        from installer.temporary import installed
+
+        async with progress.shown():
+            async with installed(cluster, wanted, progress, flags["timeout"]):
+                document = await take_through_cluster(flags, progress, body)
+            progress.finish()
+            return document
+
+    return interrupts.run(work)
