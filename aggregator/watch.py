@@ -18,7 +18,17 @@ from aggregator.fleet import Fleet
 from aggregator.ledger import timestamp
 from common.errors import Code, FleetError
 from common.fleet import FleetSnapshot, NodeState
-from common.fleet_api import Drift, NodeChange, Progress, RunChange, WatchAlive, WatchEnd, WatchEvent, WatchStart
+from common.fleet_api import (
+    Drift,
+    NodeChange,
+    Progress,
+    RunChange,
+    WatchAlive,
+    WatchEnd,
+    WatchEnding,
+    WatchEvent,
+    WatchStart,
+)
 from common.nodeset import fold_names
 
 MOST_WATCHERS: Final = 64
@@ -28,7 +38,13 @@ _MOST_FACTS: Final = 50
 _MOST_DOCUMENTS: Final = 8
 _EVERY: Final = 1.0
 _ALIVE_AFTER: Final = 15.0
-_TOO_SLOW: Final = "the events were not taken in time"
+_REASONS: Final = {
+    WatchEnding.TIME: "the time asked for is over",
+    WatchEnding.SLOW: "the events were not taken in time",
+    WatchEnding.STOPPING: "the aggregator is stopping",
+    WatchEnding.NOT_LEADING: "this aggregator leads no longer",
+    WatchEnding.FAILED: "the aggregator can watch no longer",
+}
 
 
 class _State(NamedTuple):
@@ -50,15 +66,15 @@ class Watcher:
         """Have it get these."""
         for event in events:
             if self._events.qsize() >= MOST_WAITING:
-                return self.end(_TOO_SLOW)
+                return self.end(WatchEnding.SLOW)
             if not self.ended:
                 self._events.put_nowait(event)
 
-    def end(self, reason: str) -> None:
+    def end(self, code: WatchEnding) -> None:
         """Have it get this as the last."""
         if not self.ended:
             self.ended = True
-            self._events.put_nowait(WatchEnd(_now(), reason))
+            self._events.put_nowait(WatchEnd(_now(), code, _REASONS[code]))
 
     async def events(self) -> AsyncIterator[WatchEvent]:
         """Each event when it is there, and a sign of life when there is none for long; the end is the last."""
@@ -76,10 +92,10 @@ class Watcher:
 class Watchers:
     """Everybody who watches one fleet."""
 
-    def __init__(self, fleet: Fleet, may_go_on: Callable[[], str]) -> None:
-        """`may_go_on` says why watching must end, or nothing."""
+    def __init__(self, fleet: Fleet, leads: Callable[[], bool]) -> None:
+        """`leads` says whether this aggregator is the one to watch."""
         self._fleet = fleet
-        self._may_go_on = may_go_on
+        self._leads = leads
         self._watchers: set[Watcher] = set()
         self._looking: asyncio.Task[None] | None = None
         self._states: dict[str, _State] = {}
@@ -105,10 +121,10 @@ class Watchers:
         finally:
             self._watchers.discard(watcher)
 
-    def stop(self, reason: str) -> None:
+    def stop(self, code: WatchEnding) -> None:
         """End all that watch now."""
         for watcher in self._watchers:
-            watcher.end(reason)
+            watcher.end(code)
 
     def _begin(self) -> None:
         """What is so now is no news."""
@@ -123,9 +139,9 @@ class Watchers:
         run = self._document.metadata.run if self._document is not None else ""
         return WatchStart(_now(), len(self._states), connected, dict(summary), run)
 
-    async def close(self, reason: str) -> None:
-        """End all, and look no more."""
-        self.stop(reason)
+    async def close(self) -> None:
+        """End all, and look no more: the aggregator is stopping."""
+        self.stop(WatchEnding.STOPPING)
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
@@ -134,13 +150,13 @@ class Watchers:
         try:
             while self._watchers:
                 await asyncio.sleep(_EVERY)
-                if reason := self._may_go_on():
-                    return self.stop(reason)
+                if not self._leads():
+                    return self.stop(WatchEnding.NOT_LEADING)
                 events = [*self._run_changes(), *self._node_changes(), *await self._drift()]
                 for watcher in self._watchers:
                     watcher.tell(events)
         finally:
-            self.stop("the aggregator can watch no longer")  # whatever went wrong, nobody waits in vain
+            self.stop(WatchEnding.FAILED)  # whatever went wrong, nobody waits in vain
 
     def _now(self) -> dict[str, _State]:
         latest, known = self._fleet.latest, self._fleet.hub.nodes

@@ -18,6 +18,7 @@ _COMMANDS: Final = {
     "outliers": ("cli.fleet_views:outliers", "Show the few nodes that differ from others like them, and in what."),
     "fact": ("cli.fleet_views:fact", "Show one fact across the fleet: its values and who has them."),
     "query": ("cli.fleet_query", "Find the nodes that an expression over their facts is true for."),
+    "watch": ("cli.fleet_watch", "Follow changes as they happen: nodes, runs, drift between snapshots."),
     "install": ("cli.fleet_install:install", "Install agents and an aggregator into a cluster."),
     "upgrade": ("cli.fleet_install:upgrade", "Bring an installation to this version, or to other images."),
     "uninstall": ("cli.fleet_install:uninstall", "Remove an installation with all that it wrote."),

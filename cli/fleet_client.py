@@ -6,7 +6,7 @@ Answers are limited in size and in time. How requests get there: fleet_transport
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -28,6 +28,7 @@ from common.fleet_api import (
     QueryResult,
     RunBody,
     RunState,
+    WatchEvent,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ _MOST_BYTES: Final = 256 << 20
 _LONGEST_ADDRESS: Final = 4000
 """Characters of an expression in an address; servers and proxies refuse longer ones sooner or later."""
 _JSON: Final = "application/json"
+_CUT_AFTER: Final = 50
+"""Seconds of a watch through a cluster, which ends every answer after a minute."""
 _ASKED_EVERY: Final = 1.0
 _SILENT: Final = 30.0
 """Seconds without a byte after which the aggregator counts as gone."""
@@ -130,6 +133,15 @@ class FleetClient:
         asked = {"expression": body.expression, "after": body.after, "limit": str(body.limit)}
         return await self._get("/v1/query", QueryResult, asked)
 
+    async def watch(self, seconds: int) -> AsyncIterator[WatchEvent]:
+        """Changes as they happen, for so long at most; WatchEnd is the last, unless the connection breaks."""
+        asked = {"seconds": str(_CUT_AFTER if self._transport.cuts and seconds > _CUT_AFTER else seconds)}
+        async with self._transport.send("GET", "/v1/watch", asked, None, NDJSON, _SILENT) as response:
+            await self._check(response)
+            while line := await response.content.readline():
+                event: WatchEvent = self._decoded(line, WatchEvent)
+                yield event
+
     async def run(self, body: RunBody) -> AsyncIterator[Progress]:
         """Start a run, or join one that asks the same, and follow it to its end: the last is done or failed."""
         last: Progress | None = None
@@ -194,12 +206,13 @@ class FleetClient:
         if response.status != 200 or response.content_type not in (_JSON, NDJSON):
             raise await self._transport.refusal(response)
 
-    def _decoded(self, content: bytes, kind: type[T]) -> T:
+    def _decoded(self, content: bytes, kind: Any) -> Any:
         try:
             return msgspec.json.decode(content, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            wanted = getattr(kind, "__name__", "event")  # a union has no name
             raise FleetError(
                 Code.FLEET_FAILED,
-                f"{self._transport.name} answers with what is no {kind.__name__}: {told(str(error))}",
+                f"{self._transport.name} answers with what is no {wanted}: {told(str(error))}",
                 "Aggregator and eidos may be of versions that do not go together.",
             ) from error

@@ -134,7 +134,7 @@ def _fact_rows(facts: Iterable[OutlierFact]) -> Iterator[tuple[str, ...]]:
         if fact.key is UNSET:  # the subtype as a whole, there or not
             yield name, "only here" if fact.value else "not here", ""
         else:
-            yield f"{name}.{visible(fact.key)}", _shown(fact.value), f"instead of {_shown(fact.expected)}"
+            yield f"{name}.{visible(fact.key)}", shown(fact.value), f"instead of {shown(fact.expected)}"
 
 
 def _more(count: int) -> Iterator[str]:
@@ -147,9 +147,9 @@ def fact_blocks(view: FactView, colour: bool) -> Iterator[str]:
     yield style(f"{view.type.value}.{visible(view.subtype)}.{visible(view.key)}", colour, fg="cyan", bold=True)
     for value in view.values:
         yield from _header(value, (), colour)
-        yield _shown(value.value)
+        yield shown(value.value)
     for node, own in view.own.items():
-        yield f"{style(visible(node), colour, bold=True)}: {_shown(own)}"
+        yield f"{style(visible(node), colour, bold=True)}: {shown(own)}"
 
 
 def node_rows(nodes: Iterable[NodeView], colour: bool) -> Iterator[str]:
@@ -190,7 +190,8 @@ def _values(document: FleetSnapshot, kind: str, subtype: str, key: str) -> dict[
     return {}
 
 
-def _shown(value: Scalar | UnsetType) -> str:
+def shown(value: Scalar | UnsetType) -> str:
+    """A value as text; what is not there says so."""
     if value is UNSET:
         return "(not there)"
     return visible(value) or '""'

@@ -242,10 +242,23 @@ class WatchAlive(msgspec.Struct, frozen=True, tag="alive", tag_field="event"):
     at: str
 
 
+class WatchEnding(StrEnum):
+    """Why a watch ended."""
+
+    TIME = "time"
+    """The time asked for is over."""
+    SLOW = "slow"
+    """The events were not taken in time."""
+    STOPPING = "stopping"
+    NOT_LEADING = "not-leading"
+    FAILED = "failed"
+
+
 class WatchEnd(msgspec.Struct, frozen=True, tag="end", tag_field="event"):
     """The last line: why there are no more. Without it the connection broke."""
 
     at: str
+    code: WatchEnding
     reason: str
 
 

@@ -11,7 +11,7 @@ from aggregator.duty import Duty
 from aggregator.fleet import Fleet
 from aggregator.watch import Watchers
 from common.errors import UsageError
-from common.fleet_api import LONGEST_WATCH, NDJSON
+from common.fleet_api import LONGEST_WATCH, NDJSON, WatchEnding
 
 _TAKEN_WITHIN: Final = 20.0
 """Seconds for a line to be taken from us, before the connection is dropped."""
@@ -22,9 +22,7 @@ class WatchApi:
 
     def __init__(self, fleet: Fleet, duty: Callable[[], Duty]) -> None:
         self._counts = fleet.counts
-        self._watchers = Watchers(
-            fleet, lambda: "" if duty() is not Duty.STANDBY else "this aggregator leads no longer"
-        )
+        self._watchers = Watchers(fleet, lambda: duty() is not Duty.STANDBY)
 
     def routes(self) -> list[web.RouteDef]:
         """What is served."""
@@ -32,7 +30,7 @@ class WatchApi:
 
     async def stop(self, app: web.Application) -> None:
         """End every watch: the server is stopping."""
-        await self._watchers.close("the aggregator is stopping")
+        await self._watchers.close()
 
     async def watch(self, request: web.Request) -> web.StreamResponse:
         """Changes as they happen, an object a line: nodes' states, runs, facts that drift from snapshot to snapshot.
@@ -44,7 +42,7 @@ class WatchApi:
         with self._watchers.watching() as watcher:
             response = web.StreamResponse(headers={"Content-Type": NDJSON, "Cache-Control": "no-cache"})
             await response.prepare(request)
-            until = asyncio.get_running_loop().call_later(seconds, watcher.end, "the time asked for is over")
+            until = asyncio.get_running_loop().call_later(seconds, watcher.end, WatchEnding.TIME)
             try:
                 async for event in watcher.events():
                     async with asyncio.timeout(_TAKEN_WITHIN):

@@ -12,7 +12,7 @@ import pytest
 
 from aggregator import watch
 from aggregator.watch import MOST_WAITING, MOST_WATCHERS, Watcher
-from common.fleet_api import WatchAlive, WatchEnd
+from common.fleet_api import WatchAlive, WatchEnd, WatchEnding
 from tests.aggregator.api.test_http import User, api
 
 Event = dict[str, Any]
@@ -74,7 +74,7 @@ async def test_the_end_says_why(tmp_path: Path) -> None:
     async with api(tmp_path, join=0) as user:
         async with watching(user, "?seconds=1") as lines:
             end = await lines.until(lambda event: event["event"] == "end")
-            assert end["reason"] == "the time asked for is over"
+            assert (end["code"], end["reason"]) == ("time", "the time asked for is over")
         assert (await user.problem("GET", "/v1/watch?seconds=0"))["status"] == 400
 
 
@@ -99,4 +99,4 @@ async def test_who_does_not_take_its_events_is_dropped_and_told_why() -> None:
     assert len(events) == MOST_WAITING + 1
     last = events[-1]
     assert isinstance(last, WatchEnd)
-    assert last.reason == "the events were not taken in time"
+    assert last.code is WatchEnding.SLOW
