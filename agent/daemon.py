@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import ctypes
 import gc
 import logging
 import os
@@ -24,6 +23,7 @@ from agent.link import Link, LinkSettings
 from agent.oneshot import find_host
 from common.errors import EidosError, UsageError
 from common.logs import log_as_json
+from common.memory import give_back
 from common.version import VERSION
 from common.wire import is_node_name
 
@@ -84,19 +84,13 @@ async def serve(link: Link, health_port: int) -> None:
     running = loop.create_task(link.run(), name="link")
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, running.cancel)
-    _give_back_memory()
+    gc.collect()
+    gc.freeze()
+    give_back()
     with suppress(asyncio.CancelledError):
         await running
     await health.stop()
     _log.info("agent stopped")
-
-
-def _give_back_memory() -> None:
-    """What starting needed and running does not: garbage, and heap that glibc would keep (malloc_trim(3))."""
-    gc.collect()
-    gc.freeze()
-    with suppress(OSError, AttributeError):  # another C library keeps what it likes
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,8 +4,8 @@
 - it is the same pod, and the first link does not answer a challenge: the connection broke and the agent is back.
 
 Otherwise it is refused: a second agent, or a copied token, cannot push a living agent out. A token older than the
-newest one seen of its node is refused in any case, so that one taken from an old disk or log opens nothing. Unless the
-newest one is from the future: then clocks were ahead when it was seen, and it would lock its node out for as long.
+newest one seen of its node is refused in any case, so that one taken from an old disk or log opens nothing; unless
+the newest one is from the future: then clocks were ahead when it was seen, and it would lock its node out as long.
 """
 
 import asyncio

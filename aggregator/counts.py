@@ -26,3 +26,11 @@ class Counts:
     """Runs by how they ended: done, joined, refused, failed."""
     http_dropped: Counter[str] = field(default_factory=Counter)
     """HTTP connections dropped, by reason."""
+    http_answers: Counter[str] = field(default_factory=Counter)
+    """HTTP requests answered, by status; what was no request among them."""
+
+    @property
+    def turnover(self) -> int:
+        """How much has come to an end so far: links, connections, requests, runs."""
+        ended = self.closed, self.refused, self.runs, self.http_dropped, self.http_answers
+        return sum(counter.total() for counter in ended)

@@ -19,6 +19,8 @@ _log: Final = logging.getLogger(__name__)
 
 _GOING_AWAY: Final = frozenset((1001, CLOSE_CODES[Closed.GOING_AWAY]))
 _END: Final = b"\r\n\r\n"
+_NO_HANDSHAKE: Final = "no-handshake"
+"""What a connection that never came to speak TLS is counted as; links that were one are closed for a `Closed`."""
 _ROOM: Final = 1000
 """Connections beyond the most nodes: newcomers that are still being looked at."""
 
@@ -74,11 +76,15 @@ class Connection(asyncio.Protocol):
         self._reader: FrameReader | None = None
         self._link: Link | None = None
         self._node: Node | None = None
-        self._deadline: asyncio.TimerHandle | None = None
+        # The event loop itself ends a handshake that is late, and says so to nobody.
+        self._deadline: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
+            endpoint.hub.settings.hello_within + 0.5, self._no_handshake
+        )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The TLS handshake is done."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self._greeted()
         self._endpoint.connections.add(self)
         if self._endpoint.is_full:
             self._refuse(Closed.FULL, 503)
@@ -213,6 +219,10 @@ class Connection(asyncio.Protocol):
         self._transport.write(refuse(status, reason.value))
         self._transport.close()
 
+    def _no_handshake(self) -> None:
+        self._deadline = None
+        self._endpoint.hub.counts.refused[_NO_HANDSHAKE] += 1
+
     def _too_slow(self) -> None:
         self._deadline = None
         if self._link is not None:
@@ -222,6 +232,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _greeted(self) -> None:
+        """What was awaited has come."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

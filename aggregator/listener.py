@@ -1,7 +1,8 @@
 """A TLS listener for one aiohttp application, with limits that aiohttp leaves to the caller.
 
-Slow peers hold nothing for long: the TLS handshake and the request's head each have a time (bodies: aggregator/api).
-Beyond a number of connections new ones are dropped at once. What was dropped is counted by reason.
+Slow peers hold nothing for long: the TLS handshake, the request's head and the reading of an answer each have a time
+(bodies: aggregator/api). Beyond a number of connections new ones are dropped at once. What was dropped is counted by
+reason, what was answered by status.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
 from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
 from aiohttp.web_protocol import RequestHandler
 
 from aggregator.counts import Counts
@@ -20,6 +22,10 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 # aiohttp would log every malformed request of any stranger.
 _silent: Final = logging.getLogger("aggregator.listener.aiohttp")
+
+
+_READ_WITHIN: Final = 30.0
+"""Seconds after which a peer that reads nothing of its answer is dropped."""
 
 
 class _Dropped(asyncio.Protocol):
@@ -41,6 +47,7 @@ class Listener:
         self._most = most_connections
         self._head_within = head_within
         self._waiting: dict[RequestHandler, float] = {}  # since when; no request yet
+        self._unread: dict[RequestHandler, tuple[int, float]] = {}  # bytes, and since when none of them was read
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
         self._sweeping: asyncio.Task[None] | None = None
@@ -50,7 +57,8 @@ class Listener:
     async def start(self, address: str, port: int) -> int:
         """Listen. Returns the port, chosen by the system when 0 was given. Raises OSError."""
         self._runner = web.AppRunner(
-            self._app, access_log=None, logger=_silent, keepalive_timeout=30.0, lingering_time=2.0,
+            self._app, access_log=_silent, access_log_class=self._counting(), logger=_silent,
+            keepalive_timeout=30.0, lingering_time=2.0,
             max_line_size=16_384, max_field_size=32_768, auto_decompress=False, handler_cancellation=True,
             shutdown_timeout=2.0,
         )  # fmt: skip
@@ -93,14 +101,41 @@ class Listener:
         self._waiting.pop(request.protocol, None)
         return await handler(request)
 
+    def _counting(self) -> type[AbstractAccessLogger]:
+        """What aiohttp tells of every answer, also of those to what is no request."""
+        waiting, counts = self._waiting, self._counts
+
+        class Counting(AbstractAccessLogger):
+            def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+                waiting.pop(request.protocol, None)
+                counts.http_answers[str(response.status)] += 1
+
+        return Counting
+
     async def _sweep(self) -> None:
-        """Drop connections whose first request's head does not come."""
+        """Drop connections on which nothing goes on."""
         while True:
             await asyncio.sleep(1.0)
             now = time.monotonic()
             for handler, since in list(self._waiting.items()):
                 if now - since > self._head_within:
-                    self._waiting.pop(handler, None)
-                    if handler.transport is not None:
-                        self._counts.http_dropped["slow-head"] += 1
-                        handler.force_close()
+                    del self._waiting[handler]
+                    # Without a transport it never had TLS, or has left.
+                    self._drop(handler, "no-request" if handler.transport is None else "slow-head")
+            self._drop_slow_readers(now)
+
+    def _drop_slow_readers(self, now: float) -> None:
+        unread: dict[RequestHandler, tuple[int, float]] = {}
+        for handler in self._runner.server.connections if self._runner and self._runner.server else ():
+            size = handler.transport.get_write_buffer_size() if handler.transport is not None else 0
+            before, since = self._unread.get(handler, (size, now))
+            if size and now - since > _READ_WITHIN and size >= before:
+                self._drop(handler, "slow-reader")
+            elif size:
+                unread[handler] = size, since if size >= before else now
+        self._unread = unread
+
+    def _drop(self, handler: RequestHandler, reason: str) -> None:
+        self._counts.http_dropped[reason] += 1
+        if handler.transport is not None:
+            handler.transport.abort()

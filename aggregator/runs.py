@@ -79,6 +79,11 @@ class Runs:
             self._begin(run)
         return run
 
+    @property
+    def under_way(self) -> bool:
+        """Whether any run collects or folds."""
+        return bool(self._active)
+
     def find(self, identity: str) -> Run | None:
         """A run by its id, while it is remembered."""
         return self._active.get(identity) or self._queued.get(identity) or self.finished.get(identity)

@@ -304,6 +304,19 @@ async def test_slow_heads_and_slow_bodies_are_dropped(tmp_path: Path) -> None:
         writer.close()
 
 
+async def test_who_does_not_read_its_answer_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aggregator.listener._READ_WITHIN", 1.0)
+    async with api(tmp_path) as user:
+        await user.ask("POST", "/v1/runs")
+        port = user.fleet.local.server.api_port
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=user.fleet.context, limit=1024)
+        request = f"GET /v1/snapshot HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {user.token}\r\n\r\n".encode()
+        writer.write(request * 300)  # far more than the kernel's own buffers hold, and nobody reads
+        await until(lambda: user.fleet.counts.http_dropped["slow-reader"] == 1, within=20)
+        writer.transport.abort()
+        assert (await user.ask("GET", "/livez"))[0] == 200
+
+
 async def test_connections_beyond_the_limit_are_dropped_and_room_comes_back(tmp_path: Path) -> None:
     async with api(tmp_path, join=0, limits=ApiSettings(most_connections=3)) as user:
         port = user.fleet.local.server.api_port
