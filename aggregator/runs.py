@@ -159,8 +159,8 @@ class Runs:
 
     def _missing(self, run: Run) -> bool:
         nodes = self._hub.nodes
-        return any(
-            (seen := nodes.get(node.node)) is None or seen.link is None
+        return any(  # without its Hello an agent was not asked
+            (seen := nodes.get(node.node)) is None or seen.link is None or not seen.link.schema
             for node in run.expected
             if node.agent in (Agent.UNKNOWN, Agent.RUNNING)
         )
