@@ -1,16 +1,20 @@
 """`eidos fleet status`, `nodes` and `node`: how the nodes are, and one of them whole."""
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from cli.fleet_options import Target, connection, fleet_options
+from cli.text import colour_wanted
+from common.errors import EidosError
 
 if TYPE_CHECKING:
     from cli.fleet_client import FleetClient
     from common.fleet import FleetSnapshot
     from common.fleet_api import NodeView
+    from installer.inspection import Installation
 
 STATUS_EXAMPLES: Final = """\
 \b
@@ -38,16 +42,27 @@ Examples:
 @click.command("status", epilog=STATUS_EXAMPLES)
 @fleet_options
 def status(**flags: Any) -> None:
-    """Say how many nodes are connected now, and how each ended in the last snapshot. Asks no node anything."""
+    """Say how many nodes are connected now, and how each ended in the last snapshot. Asks no node anything.
+
+    In a cluster it also says what of the installation is not up, and why, when the aggregator does not answer, too.
+    """
+    from cli import fleet_installed
     from cli.fleet_client import ask
 
-    target = Target(flags)
-    nodes, document = ask(connection(flags), _nodes_and_snapshot)
+    target, where = Target(flags), connection(flags)
+    installation = fleet_installed.look(where)
+    try:
+        nodes, document = ask(where, _nodes_and_snapshot)
+    except EidosError:
+        for line in fleet_installed.lines(installation, colour_wanted(sys.stderr)) if installation else ():
+            click.echo(line, err=True)
+        raise
     if target.is_table:
-        target.write_lines(lambda colour: _status_lines(nodes, document, colour))
+        target.write_lines(lambda colour: _status_lines(installation, nodes, document, colour))
         return
     target.write(
         {
+            **({"installation": fleet_installed.as_data(installation)} if installation else {}),
             "expected": len(nodes),
             "connected": sum(node.connected for node in nodes),
             "snapshot": document and {"metadata": document.metadata, "summary": document.summary},
@@ -60,7 +75,7 @@ def status(**flags: Any) -> None:
 
 
 async def _nodes_and_snapshot(client: "FleetClient") -> "tuple[list[NodeView], FleetSnapshot | None]":
-    from common.errors import Code, EidosError
+    from common.errors import Code
 
     nodes = await client.nodes()
     try:
@@ -90,10 +105,15 @@ def _fold(names: list[str]) -> str:
     return fold_names(names)
 
 
-def _status_lines(nodes: "list[NodeView]", document: "FleetSnapshot | None", colour: bool) -> Iterator[str]:
+def _status_lines(
+    installation: "Installation | None", nodes: "list[NodeView]", document: "FleetSnapshot | None", colour: bool
+) -> Iterator[str]:
+    from cli import fleet_installed
     from cli.fleet_text import names, numbers, state_text
     from cli.text import aligned, style, visible
 
+    if installation is not None:
+        yield from fleet_installed.lines(installation, colour)
     connected = sum(node.connected for node in nodes)
     yield style(f"{connected} of {len(nodes)} nodes connected", colour, bold=True)
     if document is None:
