@@ -16,7 +16,7 @@ Examples:
   eidos fleet query 'OS.release.VERSION_ID != "22.04" && semver(GPU.smi.driver) < semver("570.0.0")'
   eidos fleet query 'int(OS.sysctl["/proc/sys/vm/swappiness"]) > 10'
   eidos fleet query 'GPU.smi["gpu-count"] < 8 || !has(GPU.smi.driver)'
-  eidos fleet query 'OS.modules.exists(m, m.startsWith("nvidia_peermem"))'
+  eidos fleet query 'OS.kmod.exists(m, m.startsWith("nouveau"))'
   clush -w "$(eidos fleet query --names 'OS.release.ID == "ubuntu"')" uptime
   eidos fleet query --exit-status --names 'OS.grub.iommu == "off"' && echo some are left
 """

@@ -30,6 +30,12 @@ from tests.fleet.processes import Aggregator, Process
 _CONFIG_MAP = 900 * 1024
 _NAIVE_REPEATED = 1000
 _IDLE_SECONDS = 30
+_QUERIES = {
+    "facts that nodes share": 'OS.release.ID == "ubuntu" && semver(OS.release.VERSION_ID) < semver("24.04")',
+    "a fact that differs": 'int(OS.sysctl["/proc/sys/vm/swappiness"]) > 60',
+    "each node's own fact": 'OS.firmware["dmi.product_serial"] != ""',
+    "a whole subtype": 'OS.kmod.exists(name, name.startsWith("nvidia"))',
+}
 
 
 def rows(rounds: int, counts: tuple[int, ...] = (1000, 10_000)) -> Iterator[Row]:
@@ -118,6 +124,15 @@ class _Fleet:
         self.simulator.command(f"change 7 {number + 1000}")
         return self.run()
 
+    def query(self, expression: str) -> float:
+        """Seconds until the answer to a query is here."""
+        began = time.perf_counter()
+        status, body, _ = self.aggregator.client.request("/v1/query", {"expression": expression, "limit": 1000})
+        seconds = time.perf_counter() - began
+        if status != 200 or json.loads(body)["undecided"]:
+            raise RuntimeError(f"the query ended with {status}, {body[:500]!r}")
+        return seconds
+
     def idle(self) -> float:
         """Percent of a core that the links cost while nothing is asked, pings included."""
         before = self.aggregator.status()["cpu"]
@@ -189,6 +204,10 @@ def _contents(count: int, rounds: int) -> Iterator[Row]:
             cold = fleet.run()
             warm_ms = _of([fleet.run() for _ in range(rounds)], "seconds") * 1e3
             peak = fleet.aggregator.status()["peak"]
+            queries = {
+                what: statistics.median(fleet.query(expression) for _ in range(rounds)) * 1e3
+                for what, expression in (_QUERIES.items() if contents in (5, count) else ())
+            }
         name = f"fleet {count}, {'all' if contents == count else contents} different"
         cold_ms = cold["seconds"] * 1e3
         first = first or cold_ms
@@ -197,6 +216,7 @@ def _contents(count: int, rounds: int) -> Iterator[Row]:
             Row(f"{name}: warm run", warm_ms, "ms"),
             Row(f"{name}: aggregator peak RSS", peak / 1e6, "MB"),
             Row(f"{name}: document, JSON", len(fleet.document) / 1024, "KiB"),
+            *(Row(f"{name}: query of {what}", milliseconds, "ms") for what, milliseconds in queries.items()),
         )
 
 
