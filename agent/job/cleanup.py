@@ -49,12 +49,13 @@ class Removal:
         ClusterError (the first failure's code) naming everything that could not be deleted.
         """
         jobs = [job] if job else []
+        goes = options.rbac or self._names.own_rbac
         # What was interrupted while it was being created may be there all the same.
-        unsure = [item for item in (*jobs, *self._wanted) if item.tried and not item.uid]
+        unsure = [item for item in (*jobs, *(self._wanted if goes else ())) if item.tried and not item.uid]
         looked = dict(zip(map(id, unsure), await asyncio.gather(*map(self._look_for, unsure)), strict=True))
         # What we could not even look for is not known to be gone, and neither is what it may have written.
-        written = any(item.uid or not looked[id(item)] for item in jobs)
-        rbac = [item for item in self._wanted[1:] if item.ours and (options.rbac or self._names.own_rbac)]
+        written = any(item.uid or looked.get(id(item)) is False for item in jobs)
+        rbac = [item for item in self._wanted[1:] if item.ours and goes]
         mine, earlier = [i for i in rbac if i.made], [i for i in rbac if not i.made]
         await asyncio.gather(*(self._delete(item) for item in (*jobs, *mine) if item.uid),
                              *([self._delete_output(stored)] if written else []))  # fmt: skip

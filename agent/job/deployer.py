@@ -178,13 +178,17 @@ class Deployer:
         try:
             self._job.uid = (await self._kube.create(self._jobs_path, self._job.manifest, Job)).metadata.uid
         except KubeError as error:
-            if error.reason != "AlreadyExists":
+            if error.reason == "AlreadyExists":
+                self._job = None
+                return False
+            self._job.tried = not rbac.refused(error)
+            if rbac.refused(error):
                 raise
-            # It may be ours: the answer to an earlier attempt was lost.
+            # The answer was lost; the Job may have been made.
             await rbac.adopt(self._kube, self._job, self.names.run)
             if not self._job.uid:
-                self._job = None
-        return self._job is not None
+                raise
+        return True
 
     def _awaited_output(self) -> tuple[str, str] | None:
         """The run's own ConfigMap, whose coming saves waiting for the pod's end to be noticed (a second or two).

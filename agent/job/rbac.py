@@ -180,6 +180,7 @@ async def ensure(kube: Kube, item: Wanted, run: str) -> None:
         try:
             made = await kube.create(item.collection, item.manifest, Metadata)
         except KubeError as error:
+            item.tried = not refused(error)
             if error.reason != "AlreadyExists":
                 raise
             await _look(kube, item, run)
@@ -202,6 +203,11 @@ async def ensure(kube: Kube, item: Wanted, run: str) -> None:
         else:
             return
     raise ClusterError(Code.CLUSTER_CONFLICT, f"others keep changing {item} at the same time", "Try again.")
+
+
+def refused(error: KubeError) -> bool:
+    """Whether the API server has said no; otherwise what was asked for may have been done."""
+    return 400 <= error.status < 500
 
 
 async def adopt(kube: Kube, item: Wanted, run: str) -> None:
