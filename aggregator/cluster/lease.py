@@ -102,6 +102,7 @@ class Elector:
         self._seen: LeaseObject | None = None
         self._seen_at = float("-inf")
         """When the Lease was last seen to change."""
+        self._looked_at = float("-inf")
         self._acquired: str | None = None
         """The Lease's acquireTime as we wrote it: others write another."""
         self._changed = asyncio.Event()
@@ -196,12 +197,22 @@ class Elector:
         mine = found.spec.holder_identity == self.identity
         if self.standing is not Standing.WAITING and not (mine and found.spec.acquire_time == self._acquired):
             return self._lose()  # somebody else has led since
-        if found != self._seen:
-            self._seen, self._seen_at = found, self._now()
+        self._look_at(found)
         if found.spec.holder_identity and not mine and self._now() < self._runs_out():
             return False
         await self._write(self._spec(found.spec), found)
         return True
+
+    def _look_at(self, found: LeaseObject) -> None:
+        """Note when it was seen to change. Who could not look for long cannot tell that the holder did nothing.
+
+        (client-go does not make this difference: there a standby may be the first after an outage of the API server
+        and depose a leader that is well.)
+        """
+        now = self._now()
+        if found != self._seen or now - self._looked_at > self._timing.renew_within:
+            self._seen, self._seen_at = found, now
+        self._looked_at = now
 
     def _lose(self) -> bool:
         self._become(Standing.LOST)
@@ -217,6 +228,7 @@ class Elector:
 
     def _wrote(self, answer: LeaseObject) -> None:
         self._seen, self._seen_at = answer, self._now()
+        self._looked_at = self._seen_at
         self._acquired = answer.spec.acquire_time
 
     def _body(self, spec: dict[str, Any], found: LeaseObject) -> dict[str, Any]:
