@@ -180,6 +180,7 @@ eidos snapshot --collectors os --format json > /dev/null
 
 def test_the_aggregators_image_runs(cluster: Cluster, aggregator_image: str) -> None:
     libraries = "aiohttp,uvloop,cryptography,jwt,prometheus_client,zstandard,msgspec,tenacity,ClusterShell"
+    libraries += ",cel_expr_python.cel"
     said = _output(
         cluster,
         "aggregator-image",
