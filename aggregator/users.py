@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from multidict import MultiMapping
 
 GROUP_PATH: Final = f"/apis/{FLEET_API_VERSION}"
+YES: Final = frozenset(("1", "t", "T", "true", "TRUE", "True"))
+"""What Go takes for true in a query."""
 _VERBS: Final = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
@@ -109,5 +111,5 @@ def access_of(request: "web.Request") -> Access:
         return Access(request.method.lower(), path=request.path)
     name = request.match_info.get("name", "")
     if verb == "get" and not name:
-        verb = "watch" if request.query.get("watch", "") in ("1", "true", "True") else "list"
+        verb = "watch" if request.query.get("watch", "") in YES else "list"
     return Access(verb, pattern.removeprefix(f"{GROUP_PATH}/").partition("/")[0], name=name)

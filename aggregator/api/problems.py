@@ -53,6 +53,8 @@ async def errors_as_problems(request: web.Request, handler: _Handler) -> web.Str
         if "Allow" in error.headers:
             answer.headers["Allow"] = error.headers["Allow"]
         return answer
+    except ConnectionError:  # the caller has gone in the middle of an answer: nobody is left to tell
+        raise
     except Exception:  # a defect in one handler must not show its inside to the caller
         _log.exception("request failed", extra={"path": request.path})
         return problem(500, "internal", "internal error", "The aggregator's log has the details.")

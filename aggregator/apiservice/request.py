@@ -11,9 +11,9 @@ import msgspec
 
 from aggregator.apiservice.status import StatusError
 from aggregator.selector import LabelSelector
+from aggregator.users import YES
 
 _GROUP: Final = "meta.k8s.io"
-_TRUE: Final = frozenset(("1", "t", "T", "true", "TRUE", "True"))
 _LARGEST: Final = 2**63
 _MOST_SECONDS: Final = 24 * 3600
 
@@ -48,7 +48,7 @@ def wanted_form(accept: str) -> Form:
 
 def flag(query: Mapping[str, str], name: str) -> bool:
     """Whether a yes-or-no parameter says yes."""
-    return query.get(name, "") in _TRUE
+    return query.get(name, "") in YES
 
 
 def number(query: Mapping[str, str], name: str, most: int = _LARGEST) -> int:

@@ -28,6 +28,8 @@ _LOOKS_EVERY: Final = 1.0
 _BOOKMARK_EVERY: Final = 60.0
 _WATCH_SECONDS: Final = (1800, 3600)
 _MOST_WATCHES: Final = 100
+_TAKEN_WITHIN: Final = 20.0
+"""Seconds for a piece to be taken from us, before the connection is dropped."""
 
 
 class Resource(Generic[T]):
@@ -114,9 +116,9 @@ class Resource(Generic[T]):
             pending.append(piece)
             size += len(piece)
             if size >= PIECE:
-                await response.write(b"".join(pending))
+                await _put(request, response, b"".join(pending))
                 pending, size = [], 0
-        await response.write(b"".join(pending))
+        await _put(request, response, b"".join(pending))
         await response.write_eof()
         return response
 
@@ -162,15 +164,21 @@ class Resource(Generic[T]):
             if initial or not cursor:
                 cursor = self._collection.version
                 for piece in renderer.everything(self._collection.all()):
-                    await response.write(piece)
+                    await _put(request, response, piece)
             if initial:
-                await response.write(renderer.bookmark(cursor, {"k8s.io/initial-events-end": "true"}))
-            await self._follow(response, renderer, cursor, seconds, flag(query, "allowWatchBookmarks"))
+                await _put(request, response, renderer.bookmark(cursor, {"k8s.io/initial-events-end": "true"}))
+            await self._follow(request, response, renderer, cursor, seconds, flag(query, "allowWatchBookmarks"))
             await response.write_eof()
         return response
 
     async def _follow(
-        self, response: web.StreamResponse, renderer: WatchRenderer[T], cursor: int, seconds: int, bookmarks: bool
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        renderer: WatchRenderer[T],
+        cursor: int,
+        seconds: int,
+        bookmarks: bool,
     ) -> None:
         until = time.monotonic() + seconds
         marked = time.monotonic()
@@ -179,14 +187,14 @@ class Resource(Generic[T]):
             try:
                 events = self._collection.since(cursor)
             except ExpiredError as error:
-                await response.write(event("ERROR", msgspec.json.encode(status_of(410, str(error)))))
+                await _put(request, response, event("ERROR", msgspec.json.encode(status_of(410, str(error)))))
                 return
             cursor = events[-1].version if events else cursor
             for piece in renderer.changes(events):
-                await response.write(piece)
+                await _put(request, response, piece)
             if bookmarks and time.monotonic() - marked >= _BOOKMARK_EVERY:
                 marked = time.monotonic()
-                await response.write(renderer.bookmark(cursor))
+                await _put(request, response, renderer.bookmark(cursor))
             with suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), min(left, _BOOKMARK_EVERY))
 
@@ -195,6 +203,17 @@ class Resource(Generic[T]):
             return self._collection.since(version)
         except ExpiredError as error:
             raise StatusError(410, f"too old resource version: {error}") from error
+
+
+async def _put(request: web.Request, response: web.StreamResponse, piece: bytes) -> None:
+    """Write a piece. Whoever does not take it in time is dropped: raises ConnectionError."""
+    try:
+        async with asyncio.timeout(_TAKEN_WITHIN):
+            await response.write(piece)
+    except TimeoutError as error:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionAbortedError("the caller does not read") from error
 
 
 def _stream() -> web.StreamResponse:

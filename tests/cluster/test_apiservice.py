@@ -166,6 +166,29 @@ def test_who_may_view_may_not_start_runs(fleet: InApi, viewer: Path, path: str) 
         assert "cannot create" in refused.stderr
 
 
+# ---- eidos fleet, with a kubeconfig and nothing else
+
+
+def test_eidos_fleet_needs_a_kubeconfig_only(fleet: InApi, viewer: Path, operator: Path) -> None:
+    nodes = fleet.eidos("nodes", "--state", "no-agent", "--format", "json", kubeconfig=viewer)
+    assert len(json.loads(nodes.stdout)["items"]) == NODES - AGENTS, nodes.stderr
+    taken = fleet.eidos("snapshot", "--nodes", "gpu-[00000-00004]", "--format", "json", kubeconfig=operator)
+    assert json.loads(taken.stdout)["summary"]["states"] == {"ok": 5}, taken.stderr
+    query = fleet.eidos("query", 'GPU.smi.driver == "570.86.15"', "--format", "json", kubeconfig=viewer)
+    assert query.returncode == 0, query.stderr
+    one = fleet.eidos("node", "gpu-00003", kubeconfig=viewer)
+    assert load_snapshot(one.stdout.encode(), "the answer").metadata.source_node == "gpu-00003"
+
+
+def test_eidos_fleet_says_who_lacks_which_right(fleet: InApi, viewer: Path) -> None:
+    refused = fleet.eidos("snapshot", kubeconfig=viewer)
+    assert refused.returncode == 4
+    assert 'User "viewer" cannot create resource "fleets/api"' in refused.stderr
+    refused = fleet.eidos("nodes", kubeconfig=fleet.cluster.token_kubeconfig("nobody"))
+    assert refused.returncode == 4
+    assert 'User "nobody" cannot get resource "fleets/api"' in refused.stderr
+
+
 # ---- asked directly, without kube-apiserver in between
 
 
@@ -248,6 +271,22 @@ def test_a_new_authority_reaches_kube_apiserver(fleet: InApi, viewer: Path) -> N
     assert ca_bundle(fleet.cluster).startswith(before)
     fleet.cluster.kubectl("wait", "--for=condition=Available", f"apiservice/{APISERVICE}", "--timeout=50s")
     fleet.good("get", "nodesnapshots", "gpu-00000", kubeconfig=viewer)
+
+
+# ---- without
+
+
+def test_eidos_fleet_says_why_it_cannot_be_asked(cluster: Cluster, tmp_path: Path) -> None:
+    with in_api(cluster, tmp_path, 3, 1) as api:
+        assert api.eidos("nodes").returncode == 0
+        cluster.kubectl("delete", "endpointslice", "eidos-api-by-hand", f"--namespace={NAMESPACE}")
+        cluster.kubectl("wait", "--for=condition=Available=false", f"apiservice/{APISERVICE}", "--timeout=50s")
+        refused = api.eidos("nodes")
+        assert refused.returncode == 4
+        assert "cannot be reached by the API server: EndpointsNotFound: " in refused.stderr
+    absent = api.eidos("nodes")
+    assert absent.returncode == 4
+    assert "there is no fleet in the cluster of context" in absent.stderr
 
 
 # ---- five thousand

@@ -7,8 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from aggregator.ledger import Expected
+from aggregator.users import GROUP_PATH
 from common.formats import load_snapshot
-from tests.aggregator.apiservice.served import NODES, TABLE, Served, served
+from tests.aggregator.apiservice.served import NODES, TABLE, TOKEN, Served, served
 from tests.fleet.scene import until
 
 
@@ -215,3 +217,18 @@ async def test_many_watches_cost_one_look(tmp_path: Path) -> None:
         await until(lambda: len(api.client.server.handler.connections) >= 20)
         await api.scene.join("n2")
         assert set(await asyncio.gather(*watches)) == {"n2"}
+
+
+async def test_who_does_not_read_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aggregator.apiservice.resource._TAKEN_WITHIN", 0.2)
+    async with served(tmp_path, join=0) as api:
+        much = {str(number): "x" * 63 for number in range(1000)}
+        api.expected = [Expected(f"n{number}", labels=much) for number in range(200)]
+        _, writer = await asyncio.open_connection(api.client.host, api.client.port, limit=1)
+        head = f"GET {GROUP_PATH}/nodesnapshots HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+        writer.write(head.encode())
+        handler = api.client.server.handler
+        assert handler is not None
+        await until(lambda: len(handler.connections) == 1)
+        await until(lambda: not handler.connections)
+        writer.transport.abort()
