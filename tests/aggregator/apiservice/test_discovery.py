@@ -15,15 +15,7 @@ GROUP = "fleet.eidos.nvidia.com"
 
 async def test_every_way_of_discovery_names_the_same(tmp_path: Path) -> None:
     async with served(tmp_path, join=0) as api:
-        groups = await api.get("/apis")
-        assert groups["groups"] == [
-            {
-                key: value
-                for key, value in (await api.get(f"/apis/{GROUP}")).items()
-                if key == "name" or "ersion" in key
-            }
-            | {"kind": "APIGroup", "apiVersion": "v1"}
-        ]
+        assert (await api.get("/apis"))["groups"] == [await api.get(f"/apis/{GROUP}")]
         listed = await api.get(GROUP_PATH)
         answer = await api.ask("/apis", headers={"Accept": f"{discovery.AGGREGATED},application/json"})
         assert answer.headers["Content-Type"] == discovery.AGGREGATED
@@ -81,6 +73,7 @@ class Recorder:
     [
         ("GET", f"{GROUP_PATH}/nodesnapshots", f"list nodesnapshots.{GROUP}"),
         ("GET", f"{GROUP_PATH}/nodesnapshots?watch=true", f"watch nodesnapshots.{GROUP}"),
+        ("GET", f"{GROUP_PATH}/nodesnapshots?watch=t", f"watch nodesnapshots.{GROUP}"),
         ("GET", f"{GROUP_PATH}/nodesnapshots/n1", f"get nodesnapshots.{GROUP} n1"),
         ("GET", f"{GROUP_PATH}/nodesnapshots/n1?watch=true", f"get nodesnapshots.{GROUP} n1"),
         ("HEAD", f"{GROUP_PATH}/nodesnapshots/n1", f"get nodesnapshots.{GROUP} n1"),
