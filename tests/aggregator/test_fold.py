@@ -1,9 +1,17 @@
 """Folding: exact, deterministic, per distinct content."""
 
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET
 
+from aggregator.blobs import BlobStore, compress
+from aggregator.catalog import Catalog
 from aggregator.document import fleet_snapshot
 from aggregator.fold import NodeFacts, fold
 from aggregator.ledger import Entry
@@ -11,8 +19,12 @@ from aggregator.names import NodeNames, unfold_names
 from aggregator.unfold import Facts, unfold
 from common.canonical import encode
 from common.fleet import FleetMetadata, FleetSnapshot, FoldedSubtype, NodeState
+from common.formats import Format, dump_plain
 from common.model import CollectionEntry, MeasurementType, Scalar, Snapshot, State, Subtype, in_order
+from common.section import split
 from common.stability import Rules, Stability, parse_rules
+from common.version import SCHEMA
+from tests.aggregator.test_blobs import domain_of
 from tests.common.test_section import keys, scalars, snapshot_of
 from tests.fleet.contents import MemoryContents, facts_of
 from tests.fleet.profiles import PROFILES, snapshot
@@ -24,7 +36,9 @@ METADATA = FleetMetadata("1", "run", "2026-01-01T00:00:00Z")
 
 names = st.sampled_from(["n1", "n2", "n03", "gpu-1.example", "gpu-2.example", "login", "n10", "a"])
 subtypes = st.builds(
-    Subtype, st.sampled_from(["release", "a.b", "", "${node}"]), st.dictionaries(keys, scalars, max_size=4)
+    Subtype,
+    st.sampled_from(["release", "a.b", "", "${node}", "a,b[1-2]|c", "@0", "\n"]),
+    st.dictionaries(keys, scalars, max_size=4),
 )
 measured = st.lists(st.tuples(st.sampled_from(MeasurementType), subtypes), max_size=4).map(in_order)
 # Few distinct contents over several nodes, so that groups, majorities and missing keys all come up.
@@ -64,6 +78,41 @@ def test_unfolding_gives_back_every_nodes_stable_facts(fleet: dict[str, list[obj
     nodes, contents = facts_of(snapshots.values(), RULES)
     unfolded = unfold(document_of(nodes, contents))
     assert plain(unfolded) == plain({node: stable_facts(snapshots[node], RULES) for node in sorted(snapshots)})
+
+
+@settings(max_examples=60)
+@given(fleets)
+def test_a_document_written_and_read_unfolds_to_the_same(fleet: dict[str, list[object]]) -> None:
+    """Whatever is in a value, no format of ours changes it."""
+    snapshots = [snapshot_of(node, measurements) for node, measurements in fleet.items()]  # type: ignore[arg-type]  # as above
+    document = document_of(*facts_of(snapshots, RULES))
+    as_json = msgspec.json.decode(dump_plain(document, Format.JSON), type=FleetSnapshot)
+    as_yaml = msgspec.convert(yaml.load(dump_plain(document, Format.YAML), yaml.CSafeLoader), FleetSnapshot)
+    assert plain(unfold(as_json)) == plain(unfold(as_yaml)) == plain(unfold(document))
+
+
+@settings(max_examples=60)
+@given(fleets, st.data())
+def test_unfolding_gives_back_the_facts_of_agents_of_any_schema_version(
+    fleet: dict[str, list[object]], data: st.DataObject
+) -> None:
+    """The same facts under other digests, as an upgrade that rolls through the fleet has it, are the same group."""
+    snapshots = {node: snapshot_of(node, measurements) for node, measurements in fleet.items()}  # type: ignore[arg-type]  # as above
+    with TemporaryDirectory() as directory, closing(BlobStore(Path(directory))) as store:
+        catalog, nodes = Catalog(store), {}
+        for node, whole in snapshots.items():
+            schema = data.draw(st.sampled_from([SCHEMA, SCHEMA + 1, SCHEMA + 6]))
+            pieces = split(whole, RULES, schema)
+            for digest, content in pieces.contents.items():
+                catalog.add(domain_of(content, digest, schema), digest, compress(content), schema)
+            nodes[node] = catalog.facts(pieces.sections, pieces.outcome)
+        names = NodeNames(nodes)
+        entries = [Entry(node, NodeState.OK, fresh=True) for node in sorted(nodes)]
+        document = fleet_snapshot(METADATA, entries, fold(nodes, catalog, names), names)
+    assert plain(unfold(document)) == plain({node: stable_facts(snapshots[node], RULES) for node in sorted(nodes)})
+    assert [group.nodes for group in document.groups] == [
+        group.nodes for group in document_of(*facts_of(snapshots.values(), RULES)).groups
+    ]
 
 
 @given(fleets, st.randoms())

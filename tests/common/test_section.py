@@ -44,6 +44,18 @@ hostile = texts | st.sampled_from(
         "${node}n1",
         "\0",
         "- a: b",
+        "",
+        " ",
+        ",",
+        "a,b[1-2]",
+        "@0-17",
+        "a|b=c:d;e\tf\ng\r\n",
+        "\x1f\x1e\u2028\u0085\ufeff",
+        "e\u0301 \u202eabc \U0001f9ea \uffff",
+        "h" * 20_000,
+        "null",
+        "1e3",
+        "~",
     ]
 )
 scalars = (
