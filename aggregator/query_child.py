@@ -81,7 +81,7 @@ def _data(variables: Sequence[str], row: Sequence[Given | Missing]) -> dict[str,
 
 
 def _whole(value: object) -> object:
-    """CEL's binding cuts text short at a zero: it becomes the sign for it, so that no text passes for its beginning."""
+    """CEL's binding cuts text short at a zero: a sign stands for it, so that no text passes for its beginning."""
     if isinstance(value, str):
         return value.replace("\0", "\u2400")
     if isinstance(value, dict):
