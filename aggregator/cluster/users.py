@@ -1,7 +1,8 @@
 """Users of a cluster: whose a token is (TokenReview), and what its owner may do (SubjectAccessReview).
 
 Answers are kept for seconds, refusals for less, so that a client that asks often costs the API server little and a
-right that was taken away is gone soon. Behind kube-apiserver's own client certificate users are who it says, and
+right that was taken away is gone soon. While the API server cannot be asked, who was let in lately still is: what is
+known of the fleet matters most just then. Behind kube-apiserver's own client certificate users are who it says, and
 its rules have been applied already (aggregator/apiservice/front_proxy.py).
 
 An agent's token opens nothing here: it is for another audience, which the API server would refuse, and is not even
@@ -31,6 +32,8 @@ KEPT: Final = 10.0
 """Seconds that a user, or a right, is remembered."""
 REFUSED: Final = 3.0
 """Seconds that a refusal is."""
+STALE: Final = 300.0
+"""Seconds beyond that for which a user or a right still counts while the API server cannot be asked."""
 _MOST: Final = 4096
 _MOST_ASKED: Final = 64
 """Questions to the API server at the same time; strangers with made-up tokens get 503 beyond."""
@@ -86,8 +89,8 @@ class ClusterUsers:
     def __init__(self, kube: Reviews, fronting: Fronting, clock: Callable[[], float] = time.monotonic) -> None:
         self._kube = kube
         self._fronting = fronting
-        self._users: _Remembered[bytes, User | None] = _Remembered(clock)
-        self._refusals: _Remembered[tuple[User, Access], str] = _Remembered(clock)
+        self._users: _Remembered[bytes, User | None] = _Remembered(clock, lambda user: user is not None)
+        self._refusals: _Remembered[tuple[User, Access], str] = _Remembered(clock, lambda why: not why)
 
     async def authenticate(self, credentials: Credentials) -> User | None:
         """See UserAuthenticator."""
@@ -137,8 +140,10 @@ class ClusterUsers:
 class _Remembered(Generic[K, V]):
     """Answers by question, each for its own time; equal questions at the same time are asked once."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], is_good: Callable[[V], bool]) -> None:
+        """`is_good` tells the answers that count for longer while nobody can be asked."""
         self._clock = clock
+        self._is_good = is_good
         self._known: OrderedDict[K, tuple[V, float]] = OrderedDict()
         self._asked: dict[K, asyncio.Task[V]] = {}
 
@@ -156,7 +161,13 @@ class _Remembered(Generic[K, V]):
         return await asyncio.shield(task)  # others may wait for it too
 
     async def _find(self, key: K, find: Callable[[], Awaitable[tuple[V, float]]]) -> V:
-        value, seconds = await find()
+        try:
+            value, seconds = await find()
+        except OSError:
+            known = self._known.get(key)
+            if known is not None and self._is_good(known[0]) and self._clock() < known[1] + STALE:
+                return known[0]
+            raise
         self._known[key] = value, self._clock() + seconds
         self._known.move_to_end(key)
         while len(self._known) > _MOST:

@@ -210,7 +210,10 @@ def test_the_api_server_down_for_30_seconds(fleet: Fleet) -> None:
     until = time.monotonic() + 30
     wait_for(lambda: leader.probe("/readyz") == 503, 15)
     assert leader.probe("/livez") == 200, "kubelet has no reason to restart it"
-    # Who is still remembered as a user reads what is known, and is told why there are no runs.
+    status, document = fleet.ask("/v1/snapshot", replica=leader, token=user)
+    assert (status, document["metadata"]["run"]) == (200, run), "who was known before reads what is known"
+    status, problem = fleet.ask("/v1/runs", {}, leader, user)
+    assert (status, problem["detail"]) == (503, "the aggregator cannot tell at the moment whether it leads")
     wait_for(lambda: time.monotonic() > until, 31)
     assert leader.process.poll() is None
     assert other.process.poll() is None

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from multidict import CIMultiDict
 
-from aggregator.cluster.users import KEPT, REFUSED, ClusterUsers
+from aggregator.cluster.users import KEPT, REFUSED, STALE, ClusterUsers
 from aggregator.users import Access, Credentials, User
 from common.errors import ClusterError, Code
 
@@ -170,6 +170,26 @@ async def test_without_the_api_server_nobody_can_tell(scene: Scene) -> None:
         await scene.users.refusal(User("alice"), READ)
     scene.cluster.down = False
     assert await scene.who("good") == "alice", "trouble is not remembered"
+
+
+async def test_who_was_let_in_lately_still_is_while_the_api_server_is_down(scene: Scene) -> None:
+    user = await scene.users.authenticate(bearing("good"))
+    assert user is not None
+    other = Access("create", "fleets", "api", "eidos")
+    assert await scene.users.refusal(user, READ) == ""
+    assert await scene.users.refusal(user, other) == "RBAC"
+    assert await scene.who("bad") is None
+    scene.cluster.down = True
+    scene.now += KEPT + STALE - 1
+    assert await scene.who("good") == "alice"
+    assert await scene.users.refusal(user, READ) == ""
+    with pytest.raises(OSError, match="cannot be asked"):
+        await scene.users.refusal(user, other)  # a refusal is no right
+    with pytest.raises(OSError, match="cannot be asked"):
+        await scene.who("bad")
+    scene.now += 2
+    with pytest.raises(OSError, match="cannot be asked"):
+        await scene.who("good")
 
 
 async def test_who_is_fronted_has_been_judged_on_what_is_passed_on(scene: Scene) -> None:
