@@ -79,6 +79,13 @@ class Line:
         kubeconfig.write_text(yaml.safe_dump(document))
         self.kubeconfig = kubeconfig
 
+    def freeze(self) -> None:
+        """Nothing passes and nothing is refused, as behind a firewall that drops."""
+        self._forwarder.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._forwarder.send_signal(signal.SIGCONT)
+
     def cut(self) -> None:
         self._forwarder.kill()
         self._forwarder.wait(10)
@@ -123,13 +130,64 @@ def test_a_connection_lost_for_good_says_what_is_left(
     assert "out of time" in last
     assert "the pod runs on node gpu-1; then the API server" in last
     assert "cannot be reached: connection refused" in last
-    assert f"left behind: Job {namespace}/eidos, ConfigMap {namespace}/eidos-snapshot-" in last
+    _remove_as_told(jobs, namespace, last)
+
+
+def _remove_as_told(jobs: Jobs, namespace: str, last: str) -> None:
+    """What it says is left is there, and what it says removes it does: word for word."""
+    # The pod has stored nothing, but who has lost the connection cannot know.
+    assert f"left behind: Job {namespace}/eidos and perhaps ConfigMap {namespace}/eidos-snapshot-" in last
     commands = re.search(r"Remove with: (kubectl delete .*)\.$", last)
     assert commands
-    # What it says can be done: word for word.
+    assert jobs.names("jobs", namespace) == {"eidos"}
     for command in commands[1].split("; "):
-        jobs.kubectl(*command.split()[1:], "--ignore-not-found")
+        jobs.kubectl(*command.split()[1:])
     assert jobs.names("jobs", namespace) == set()
+
+
+def test_a_connection_that_falls_silent_for_a_while(jobs: Jobs, namespace: str, line: Line) -> None:
+    run = _start(jobs, "--namespace", namespace, "-o", "snap.yaml", kubeconfig=line.kubeconfig)
+    run.wait_for("the pod runs on node gpu-1")
+    line.freeze()
+    jobs.complete("eidos", namespace)
+    line.thaw()
+    assert run.end() == 0, run.said
+    assert (jobs.folder / "snap.yaml").exists()
+    assert jobs.names("jobs", namespace) == set()
+
+
+def test_a_connection_that_falls_silent_for_good(jobs: Jobs, namespace: str, line: Line, slow_image: str) -> None:
+    flags = ("--namespace", namespace, "--timeout", "8s")
+    run = _start(jobs, *flags, image=slow_image, kubeconfig=line.kubeconfig)
+    run.wait_for("the pod runs on node gpu-1")
+    line.freeze()
+    assert run.end(80) == 5, run.said
+    last = run.said.splitlines()[-1]
+    assert "out of time after" in last
+    assert "the pod runs on node gpu-1" in last
+    _remove_as_told(jobs, namespace, last)
+
+
+def test_ctrl_c_ends_a_run_whose_connection_is_silent(
+    jobs: Jobs, namespace: str, line: Line, slow_image: str
+) -> None:
+    run = _start(jobs, "--namespace", namespace, image=slow_image, kubeconfig=line.kubeconfig)
+    run.wait_for("the pod runs on node gpu-1")
+    line.freeze()
+    run.process.send_signal(signal.SIGINT)
+    assert run.end(80) == 130, run.said
+    (note,) = (said for said in run.said.splitlines() if said.startswith("Note: "))
+    _remove_as_told(jobs, namespace, note)
+
+
+def test_an_api_server_that_was_never_there(jobs: Jobs, line: Line) -> None:
+    """Nothing was made, so nothing is said to be left."""
+    line.cut()
+    done = jobs.eidos("--timeout", "5s", kubeconfig=line.kubeconfig)
+    assert done.returncode == 4
+    assert done.stderr.startswith("Error: the API server https://127.0.0.1:")
+    assert "cannot be reached: connection refused" in done.stderr
+    assert "left behind" not in done.stderr
 
 
 def _wait_until_refused(jobs: Jobs, kubeconfig: Path) -> None:
@@ -143,21 +201,42 @@ def _wait_until_refused(jobs: Jobs, kubeconfig: Path) -> None:
     pytest.fail("the API server goes on believing the token of an account that is gone")
 
 
-def test_an_account_that_loses_its_right_says_what_is_left(jobs: Jobs, namespace: str, slow_image: str) -> None:
-    """A token that is no longer valid, in the middle: its ServiceAccount is deleted."""
+@pytest.fixture
+def runner(jobs: Jobs, namespace: str) -> Iterator[Path]:
+    """The kubeconfig of a ServiceAccount that may do all; its token ends when the account is deleted."""
     jobs.kubectl("create", "serviceaccount", "runner", "-n", namespace)
     binding = ("clusterrolebinding", "runner")
     jobs.kubectl("create", *binding, "--clusterrole=cluster-admin", f"--serviceaccount={namespace}:runner")
-    kubeconfig = jobs.cluster.service_account_kubeconfig(namespace, "runner")
-    try:
-        run = _start(jobs, "--namespace", namespace, "--timeout", "40s", image=slow_image, kubeconfig=kubeconfig)
-        run.wait_for("the pod runs on node gpu-1")
-        jobs.kubectl("delete", "serviceaccount", "runner", "-n", namespace)
-        _wait_until_refused(jobs, kubeconfig)
-        run.process.send_signal(signal.SIGTERM)
-        assert run.end(80) == 130, run.said
-        assert f"left behind: Job {namespace}/eidos" in run.said
-        assert "Remove with: kubectl delete jobs eidos" in run.said
-        assert "does not accept" in run.said or "credential" in run.said
-    finally:
-        jobs.kubectl("delete", *binding)
+    yield jobs.cluster.service_account_kubeconfig(namespace, "runner")
+    jobs.kubectl("delete", *binding)
+
+
+def _end_token(jobs: Jobs, namespace: str, runner: Path) -> None:
+    jobs.kubectl("delete", "serviceaccount", "runner", "-n", namespace)
+    _wait_until_refused(jobs, runner)
+
+
+def _says_what_the_refused_left(run: Watched, namespace: str) -> None:
+    assert f"left behind: Job {namespace}/eidos" in run.said
+    assert "Remove with: kubectl delete jobs eidos" in run.said
+    assert "does not accept" in run.said or "credential" in run.said
+
+
+def test_a_token_that_ends_and_then_a_signal(jobs: Jobs, namespace: str, slow_image: str, runner: Path) -> None:
+    run = _start(jobs, "--namespace", namespace, "--timeout", "40s", image=slow_image, kubeconfig=runner)
+    run.wait_for("the pod runs on node gpu-1")
+    _end_token(jobs, namespace, runner)
+    run.process.send_signal(signal.SIGTERM)
+    assert run.end(80) == 130, run.said
+    _says_what_the_refused_left(run, namespace)
+
+
+def test_a_token_that_ends_before_the_job(jobs: Jobs, namespace: str, slow_image: str, runner: Path) -> None:
+    """Watches go on with a token that has ended; all else is refused."""
+    run = _start(jobs, "--namespace", namespace, "--timeout", "90s", image=slow_image, kubeconfig=runner)
+    run.wait_for("the pod runs on node gpu-1")
+    _end_token(jobs, namespace, runner)
+    jobs.kubectl("delete", "pods", "-l", "job-name=eidos", "-n", namespace, "--wait=false")
+    assert run.end(80) == 4, run.said
+    assert "has failed" in run.said
+    _says_what_the_refused_left(run, namespace)
