@@ -2,15 +2,19 @@
 
 A node is odd only beside nodes like it. So each group is compared with those at least `TIMES_LARGER` times its size,
 and described by what sets it apart from the nearest of them. A group with more than `MOST_FACTS` differences from
-every larger one is another kind of machine, not an outlier.
+every larger one is another kind of machine, not an outlier. What could not be read on a node sets it apart in no way:
+that is how its collectors ended, which the document tells beside.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Final
 
 from aggregator.fold import Folded
 from aggregator.fold_subtype import Slot, value_indexes
 from common.fleet import Outlier, OutlierFact
+from common.model import State
+from common.nodeset import unfold_indexes
 
 TIMES_LARGER: Final = 2
 MOST_FACTS: Final = 64
@@ -33,7 +37,11 @@ def outliers(folded: Folded) -> list[Outlier]:
             break
     return [
         Outlier(
-            group, folded.groups[group].count, folded.groups[group].nodes, like, list(_facts(folded, group, like))
+            group,
+            folded.groups[group].count,
+            folded.groups[group].nodes,
+            like,
+            list(_facts(folded, distances, group, like)),
         )
         for _, group, like in sorted(found)
     ]
@@ -57,18 +65,23 @@ class _Distances:
 
     def __init__(self, folded: Folded) -> None:
         self._folded = folded
+        self._unread = _unread(folded)
         self._known: dict[tuple[Slot, int, int], int] = {}
 
     def between(self, first: int, second: int, limit: int) -> int | None:
         """The distance, or None when it is not below the limit."""
         mine, other = self._folded.variants[first], self._folded.variants[second]
-        distance = len(mine.keys() ^ other.keys())
+        distance = sum(self.both_read(slot, first, second) for slot in mine.keys() ^ other.keys())
         for slot in mine.keys() & other.keys():
             if mine[slot] != other[slot]:
                 distance += self._within(slot, mine[slot], other[slot])
             if distance >= limit:
                 return None
         return distance if distance < limit else None
+
+    def both_read(self, slot: Slot, first: int, second: int) -> bool:
+        """Whether the subtype is missing on neither for want of reading."""
+        return slot not in self._unread.get(first, ()) and slot not in self._unread.get(second, ())
 
     def _within(self, slot: Slot, first: int, second: int) -> int:
         key = (slot, first, second)
@@ -82,7 +95,21 @@ class _Distances:
         return known
 
 
-def _facts(folded: Folded, group: int, like: int) -> Iterator[OutlierFact]:
+def _unread(folded: Folded) -> dict[int, set[Slot]]:
+    """For each group the subtypes that it may have and that could not be read there."""
+    read_by: dict[str, set[Slot]] = defaultdict(set)
+    for entry in folded.collection:
+        read_by[entry.collector].update(Slot(entry.type, name) for name in entry.subtypes)
+    unread: dict[int, set[Slot]] = defaultdict(set)
+    for entry in folded.collection:
+        if entry.state is State.FAILED:
+            slots = {Slot(entry.type, entry.subtype)} if entry.subtype else read_by[entry.collector]
+            for group in unfold_indexes(entry.groups) if entry.groups else range(len(folded.groups)):
+                unread[group] |= slots - folded.variants[group].keys()
+    return unread
+
+
+def _facts(folded: Folded, distances: _Distances, group: int, like: int) -> Iterator[OutlierFact]:
     mine, other = folded.variants[group], folded.variants[like]
     for slot, subtype in folded.subtypes.items():
         here, there = mine.get(slot), other.get(slot)
@@ -90,7 +117,8 @@ def _facts(folded: Folded, group: int, like: int) -> Iterator[OutlierFact]:
             continue
         if here is None or there is None:
             # Written as present or not: the subtype's facts are in the document under its groups.
-            yield OutlierFact(slot.kind, slot.name, value=here is not None, expected=there is not None)
+            if distances.both_read(slot, group, like):
+                yield OutlierFact(slot.kind, slot.name, value=here is not None, expected=there is not None)
             continue
         pairs = zip(value_indexes(subtype.signatures[here]), value_indexes(subtype.signatures[there]), strict=True)
         for key, (value, expected) in enumerate(pairs):

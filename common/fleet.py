@@ -5,7 +5,7 @@ folded position (`0-2,5`). A fact that is the same on every node that has its su
 that is not stands under `differs`, most common value first. Sets of nodes are text as ClusterShell writes it
 (`gpu-[001-512],login`); names that do not fold stand once in `nodeTable` and are referred to as `@0-17`.
 
-Types only. docs/fleet.md describes the document for readers.
+Types only. docs/fleet-snapshot.md describes the document for readers.
 """
 
 from enum import StrEnum

@@ -203,6 +203,25 @@ def test_nodes_whose_collectors_ended_differently_are_apart() -> None:
     assert document.groups[int(entry.groups)].nodes == "gpu-0000"
 
 
+def test_what_could_not_be_read_sets_no_node_apart() -> None:
+    """Nor does it hide what does."""
+    fleet = fleet_of(50)
+    odd = {("OS", "sysctl", "/proc/sys/vm/swappiness"): "10"}
+    for number, changes in ((0, {}), (1, odd)):
+        whole = snapshot(PROFILES[number], f"gpu-{number:04}", changes)
+        fleet[number] = Snapshot(
+            metadata=whole.metadata,
+            collection=[*whole.collection, CollectionEntry("systemd", MeasurementType.SYSTEMD, State.FAILED)],
+            measurements=[m for m in whole.measurements if m.type is not MeasurementType.SYSTEMD],
+        )
+    units = tuple(s.subtype for m in fleet[2].measurements if m.type is MeasurementType.SYSTEMD for s in m.subtypes)
+    read = CollectionEntry("systemd", MeasurementType.SYSTEMD, State.OK, subtypes=units)
+    fleet[2:] = [msgspec.structs.replace(node, collection=[*node.collection, read]) for node in fleet[2:]]
+    (outlier,) = document_of(*facts_of(fleet)).outliers
+    assert outlier.nodes == "gpu-0001"
+    assert [fact.key for fact in outlier.facts] == ["/proc/sys/vm/swappiness"]
+
+
 def test_work_is_per_distinct_content_and_not_per_node() -> None:
     nodes, contents = facts_of(fleet_of(50))
     document_of(nodes, contents)
