@@ -8,7 +8,7 @@ collected. Facts of a node that did not answer are still its last known ones: a 
     stale        its agent is there, but could not collect anew: what is known is from before
     timeout      was asked and did not answer by the deadline
     unreachable  had an agent, whose link is down
-    no-agent     no agent has ever been heard of, and none is known to run there
+    no-agent     no agent has ever been heard of
     not-ready    as no-agent or unreachable, and the cluster says that the node itself is not ready
 """
 
@@ -108,9 +108,8 @@ def _settle(node: Expected, seen: Sighting, seconds: float) -> Entry:
     if seen.closed is not None:
         reason = f"link down: {why or _LINK_DOWN[seen.closed]}"
         return Entry(node.node, NodeState.UNREACHABLE, reason, seen.facts_at)
-    if node.agent is Agent.RUNNING:
-        return Entry(node.node, NodeState.UNREACHABLE, NOT_YET, seen.facts_at)
-    return Entry(node.node, NodeState.NO_AGENT, why or NEVER_CONNECTED, seen.facts_at)
+    unheard = NOT_YET if node.agent is Agent.RUNNING else NEVER_CONNECTED
+    return Entry(node.node, NodeState.NO_AGENT, why or unheard, seen.facts_at)
 
 
 def _answered(answer: Answer) -> tuple[NodeState, str]:

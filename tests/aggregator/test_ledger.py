@@ -50,7 +50,7 @@ OK = Answer(stale=False, complete=True, failures="")
             "unreachable",
             "link down: no pod",
         ),
-        (Expected("n", agent=Agent.RUNNING), Sighting(), "unreachable", "its agent runs, but has not connected"),
+        (Expected("n", agent=Agent.RUNNING), Sighting(), "no-agent", "its agent runs, but has not connected"),
         (
             Expected("n", agent=Agent.RUNNING),
             Sighting(closed=Closed.SILENT),
