@@ -13,6 +13,7 @@ import yaml
 from common.formats import load_snapshot
 from tests.cluster.binaries import binaries_directory
 from tests.cluster.fleetmode import NAMESPACE, Fleet
+from tests.cluster.fleetrights import documented, listed
 from tests.cluster.images import AGENT_IMAGE, CHECKOUT
 
 pytestmark = pytest.mark.cluster
@@ -88,6 +89,15 @@ def test_installing_again_changes_nothing(installed: Fleet) -> None:
     assert upgraded.returncode == 0, upgraded.stderr
     assert "Nothing has changed." in upgraded.stdout
     assert _versions(installed) == before
+
+
+def test_the_accounts_may_do_what_is_documented(installed: Fleet) -> None:
+    everywhere, own, system = documented()
+    for namespace in (NAMESPACE, "kube-system", "default"):
+        assert listed(installed, "eidos-agent", namespace) == set()
+    assert listed(installed, "eidos-aggregator", "default") == everywhere
+    assert listed(installed, "eidos-aggregator", NAMESPACE) == everywhere | own
+    assert listed(installed, "eidos-aggregator", "kube-system") == everywhere | system
 
 
 def test_a_second_fleet_is_refused(installed: Fleet) -> None:
