@@ -1,14 +1,16 @@
-"""docs/fleet.md names every endpoint and every state."""
+"""docs/fleet.md names every endpoint, state and metric, and the limits as they are."""
 
 import re
 from pathlib import Path
 
+from aggregator.api.metrics import FleetCollector
 from aggregator.api.routes import application
 from aggregator.duty import Duty
 from aggregator.fleet import Fleet
-from aggregator.settings import Settings
+from aggregator.settings import ApiSettings, LinkSettings, RunSettings, Settings
 from aggregator.users import TokenUser
 from common.fleet import NodeState
+from common.wire import MAX_CONTENT, MAX_FRAME
 
 PAGE = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text()
 
@@ -32,3 +34,34 @@ async def test_every_endpoint_is_described(tmp_path: Path) -> None:
 def test_every_state_is_described() -> None:
     described = re.findall(r"^\| `([a-z-]+)` \|", PAGE, re.MULTILINE)
     assert set(NodeState) <= set(described)
+
+
+async def test_every_metric_is_described(tmp_path: Path) -> None:
+    fleet = Fleet(Settings(tmp_path), list)
+    families = list(FleetCollector(fleet).collect())
+    served = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+    described = set(re.findall(r"`(eidos_[a-z_]+)", PAGE))
+    assert served <= described
+    # Of the last snapshot, and there is none.
+    assert described - served == {"eidos_nodes", "eidos_groups", "eidos_outliers", "eidos_run_seconds"}
+    await fleet.stop()
+
+
+def test_limits_are_as_described() -> None:
+    link, run, api, whole = LinkSettings(), RunSettings(), ApiSettings(), Settings(Path())
+    rows = [
+        f"| nodes, and links of agents | {link.most_nodes:,} |",
+        f"| one agent in {link.ping_every:.0f} s | {link.most_frames} frames, {link.most_bytes >> 20} MiB |",
+        f"| one frame; one piece of content, unpacked | {MAX_FRAME >> 20} MiB; {MAX_CONTENT >> 20} MiB |",
+        f"| unfinished frames of all agents together | {link.most_unfinished >> 20} MiB |",
+        f"| what waits for an agent that does not read | {link.most_unread >> 20} MiB |",
+        f"| silence on a link, pings every {link.ping_every:.0f} s | {link.silent_after:.0f} s |",
+        f"| TLS handshake, and request or `Hello` after it | {link.hello_within:.0f} s each |",
+        f"| content kept, compressed | {whole.memory >> 20} MiB in memory, {whole.disk >> 30} GiB on disk |",
+        f"| runs at once; waiting; beyond that 429 | {run.at_once}; {run.queued} |",
+        f"| a run's deadline | {run.longest:.0f} s |",
+        f"| HTTP connections; requests that wait for runs | {api.most_connections}; {api.most_waiting} |",
+        f"| HTTP body, and the time for it | {api.most_body >> 10} KiB, {api.body_within:.0f} s |",
+    ]
+    assert [row for row in rows if row not in PAGE] == []
+    assert api.headers_within == link.hello_within
