@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +32,12 @@ class InApi:
         self.cluster = cluster
         self.aggregator = aggregator
         self.directory = directory
-        self.api_port = ports["api_port"]
+        self._api_port = ports["api_port"]
+
+    @cached_property
+    def direct_port(self) -> int:
+        """Where the aggregator itself is asked, on this machine's loopback."""
+        return self.cluster.forward(network.CONTROL_PLANE, self._api_port)[0]
 
     def kubectl(
         self, *arguments: str, kubeconfig: Path | None = None, stdin: str | None = None
