@@ -11,11 +11,12 @@ from common.nodeset import unfold_names
 
 _KEY: Final = r"[A-Za-z0-9._/-]{1,317}"
 _VALUE: Final = r"[A-Za-z0-9._-]{0,63}"
+_VALUE_ALONE: Final = re.compile(_VALUE)
 _TERM: Final = re.compile(
     rf"""
       ! \s* (?P<absent>{_KEY})
     | (?P<key>{_KEY}) (?: \s* (?P<op>==|=|!=) \s* (?P<value>{_VALUE})
-                        | \s+ (?P<set>in|notin) \s* \( (?P<values> \s* {_VALUE} \s* (?: , \s* {_VALUE} \s* )*) \) )?
+                        | \s+ (?P<set>in|notin) \s* \( (?P<values>[^()]*) \) )?
     """,
     re.VERBOSE,
 )
@@ -88,15 +89,21 @@ def _parts(text: str) -> list[str]:
 def _term(text: str) -> _Term:
     found = _TERM.fullmatch(text)
     if found is None:
-        raise UsageError(
-            f"{text[:80]!r} is not a label selector",
-            "Write it as key=value, key!=value, key in (a,b), key notin (a,b), key or !key.",
-        )
+        raise _unreadable(text)
     if found["absent"]:
         return _Term(found["absent"], None, negated=True)
     if found["set"]:
         values = frozenset(value.strip() for value in found["values"].split(","))
+        if not all(map(_VALUE_ALONE.fullmatch, values)):
+            raise _unreadable(text)
         return _Term(found["key"], values, negated=found["set"] == "notin")
     if found["op"]:
         return _Term(found["key"], frozenset((found["value"],)), negated=found["op"] == "!=")
     return _Term(found["key"], None, negated=False)
+
+
+def _unreadable(text: str) -> UsageError:
+    return UsageError(
+        f"{text[:80]!r} is not a label selector",
+        "Write it as key=value, key!=value, key in (a,b), key notin (a,b), key or !key.",
+    )
