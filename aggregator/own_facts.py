@@ -1,36 +1,54 @@
-"""One node's value of one fact, read from the node's content: for facts that the folded document does not hold."""
+"""One node's values of some facts, read from the node's content: for facts that the folded document does not hold."""
 
-from collections.abc import Mapping
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from msgspec import UNSET, UnsetType
 
 from aggregator.catalog import Catalog
-from aggregator.nodes import Node
+from aggregator.nodes import Known, Node
 from common.folded_keys import split_key
 from common.model import MeasurementType, Scalar
-from common.section import restored
-
-Place: TypeAlias = tuple[MeasurementType, str, str]
-"""Measurement type, subtype, key."""
+from common.section import Own, restored
 
 
-def own_value(node: Node | None, catalog: Catalog, place: Place) -> Scalar | UnsetType:
-    """The last known value; unset when the node has none."""
-    kind, subtype, key = place
+class Wanted(NamedTuple):
+    """One fact to be read."""
+
+    kind: MeasurementType
+    subtype: str
+    key: str
+    stable: bool = True
+    """Whether it may be a stable fact, and not only one of the node's own."""
+
+
+def own_values(node: Node | None, catalog: Catalog, wanted: Sequence[Wanted]) -> list[Scalar | UnsetType]:
+    """The last known values, in the order asked; unset where the node has none. Content is decoded once for all."""
     if node is None or node.known is None:
-        return UNSET
-    for digest in node.known.identities:
-        of_kind, own = catalog.identity(digest)
-        if of_kind is kind and subtype in own and (found := held_as(own[subtype].data, key)) is not None:
-            return own[subtype].data[found]
-    for digest in node.known.facts.sections:
+        return [UNSET] * len(wanted)
+    identities: dict[MeasurementType, Mapping[str, Own]] = dict(map(catalog.identity, node.known.identities))
+    stable: dict[tuple[MeasurementType, str], Mapping[str, Scalar]] = {}
+    values: list[Scalar | UnsetType] = []
+    for one in wanted:
+        own = identities.get(one.kind, {}).get(one.subtype, Own()).data
+        if (found := held_as(own, one.key)) is not None:
+            values.append(own[found])
+            continue
+        place = one.kind, one.subtype
+        if one.stable and place not in stable:
+            stable[place] = _stable(node.known, catalog, *place)
+        data = stable.get(place, {}) if one.stable else {}
+        found = held_as(data, one.key)
+        values.append(UNSET if found is None else restored(data[found], node.name))
+    return values
+
+
+def _stable(known: Known, catalog: Catalog, kind: MeasurementType, subtype: str) -> Mapping[str, Scalar]:
+    for digest in known.facts.sections:
         of_kind, manifest = catalog.subtypes(digest)
         if of_kind is kind and subtype in manifest:
-            data = catalog.data(manifest[subtype])
-            found = held_as(data, key)
-            return restored(data[found], node.name) if found is not None else UNSET
-    return UNSET
+            return catalog.data(manifest[subtype])
+    return {}
 
 
 def held_as(data: Mapping[str, object], key: str) -> str | None:

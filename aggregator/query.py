@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from aggregator.fleet import Fleet
-from aggregator.own_facts import own_value
+from aggregator.own_facts import own_values
 from aggregator.query_child import Answer, Given, Request, Verdict
 from aggregator.query_facts import FactTable, Row
 from aggregator.query_names import Name, Named, find_names, variable
@@ -67,7 +67,7 @@ class Queries:
 
     def _table(self, named: Named, document: FleetSnapshot) -> FactTable:
         nodes, catalog = self._fleet.hub.nodes, self._fleet.catalog
-        return FactTable(document, named.names, lambda node, place: own_value(nodes.get(node), catalog, place))
+        return FactTable(document, named.names, lambda node, wanted: own_values(nodes.get(node), catalog, wanted))
 
 
 def _request(named: Named, rows: Sequence[Row]) -> bytes:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from aggregator.names import unfold_names
-from aggregator.own_facts import Place, held_as
+from aggregator.own_facts import Wanted, held_as
 from aggregator.query_child import Given, Missing
 from aggregator.query_names import Name
 from aggregator.unfold import value_by_group
@@ -25,8 +25,8 @@ from common.nodeset import unfold_indexes
 from common.section import restored
 from common.stability import NODE_PLACEHOLDER
 
-ReadOwn: TypeAlias = Callable[[str, Place], Scalar | UnsetType]
-"""A node's own value of a fact."""
+ReadOwn: TypeAlias = Callable[[str, Sequence[Wanted]], Sequence[Scalar | UnsetType]]
+"""A node's own values of some facts."""
 
 _MOST_FACTS: Final = 200_000
 """Facts of whole subtypes in one query."""
@@ -48,7 +48,7 @@ class _Column:
     """By group."""
     unread: frozenset[int] = NOBODY
     """Groups of which nobody knows whether they have it."""
-    own: list[Place] = field(default_factory=list)
+    own: list[Wanted] = field(default_factory=list)
     """Where each node may have a value of its own, when the document holds none."""
 
 
@@ -78,26 +78,28 @@ class FactTable:
         self.nowhere = [names[number].text for number in range(len(names)) if number not in found]
 
     def _alike(self, columns: Sequence[_Column]) -> Iterator[tuple[tuple[Given | Missing, ...], list[str]]]:
-        apart = any(column.own for column in columns)
+        wanted = [one for column in columns for one in column.own]
         for group in self._document.groups:
             nodes = unfold_names(group.nodes, self._document.node_table)
             cells = [
                 _cell(name, column.values.get(group.group, UNSET), group.group in column.unread)
                 for name, column in zip(self._names, columns, strict=True)
             ]
-            if not apart and not any(map(_names_node, cells)):
+            if not wanted and not any(map(_names_node, cells)):
                 yield tuple(cells), nodes
                 continue
             for node in nodes:
-                yield (
-                    tuple(self._of_node(node, *each) for each in zip(self._names, columns, cells, strict=True)),
-                    [node],
-                )
+                values = iter(self._read_own(node, wanted) if wanted else ())
+                shared = zip(self._names, columns, cells, strict=True)
+                yield tuple(self._of_node(node, values, *each) for each in shared), [node]
 
-    def _of_node(self, node: str, name: Name, column: _Column, cell: Given | Missing) -> Given | Missing:
+    def _of_node(
+        self, node: str, own: Iterator[Scalar | UnsetType], name: Name, column: _Column, cell: Given | Missing
+    ) -> Given | Missing:
         if column.own:
-            own = next((value for place in column.own if (value := self._read_own(node, place)) is not UNSET), UNSET)
-            return _cell(name, own, isinstance(cell, Missing) and cell.unread)
+            values = [next(own) for _ in column.own]
+            value = next((value for value in values if value is not UNSET), UNSET)
+            return _cell(name, value, isinstance(cell, Missing) and cell.unread)
         if isinstance(cell, Missing) or not _names_node(cell):
             return cell
         if isinstance(cell.value, dict):
@@ -111,7 +113,7 @@ class FactTable:
                 continue
             lacking = self._unread.groups(name.kind, subtype, key)
             if held_as(dict.fromkeys(folded.scattered), key) is not None:
-                return _Column(unread=lacking, own=[(name.kind, subtype, key)])
+                return _Column(unread=lacking, own=[Wanted(name.kind, subtype, key)])
             if values := self._values(folded, key):
                 return _Column(values, lacking)
         lacking = self._unread.groups(name.kind, name.whole)
@@ -119,7 +121,7 @@ class FactTable:
             return _Column(self._whole(folded, name.is_test), lacking)
         for subtype, key in name.readings():
             lacking |= self._unread.groups(name.kind, subtype, key)
-        return _Column(unread=lacking, own=[(name.kind, *reading) for reading in name.readings()])
+        return _Column(unread=lacking, own=[Wanted(name.kind, *reading, stable=False) for reading in name.readings()])
 
     def _having(self, folded: FoldedSubtype) -> list[int]:
         return unfold_indexes(folded.groups) if folded.groups else list(range(len(self._document.groups)))

@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 from aggregator.fleet import Fleet
 from aggregator.ledger import timestamp
 from aggregator.names import unfold_names
-from aggregator.own_facts import own_value
+from aggregator.own_facts import Wanted, own_values
 from aggregator.run import Run
 from aggregator.unfold import value_by_group
 from common.errors import Code, FleetError
@@ -110,7 +110,7 @@ def _own(
     for name in _after(sorted(run.group_of()), after):
         if len(found) == limit:
             return found, max(found)
-        value = own_value(fleet.hub.nodes.get(name), fleet.catalog, place)
+        (value,) = own_values(fleet.hub.nodes.get(name), fleet.catalog, [Wanted(*place)])
         if value is not UNSET:
             found[name] = value
     return found, ""

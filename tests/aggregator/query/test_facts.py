@@ -1,6 +1,6 @@
 """The facts named, on every node: from the folded document exactly as from each node's own snapshot."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 from msgspec import UNSET, UnsetType
@@ -9,7 +9,7 @@ from aggregator.document import fleet_snapshot
 from aggregator.fold import fold
 from aggregator.ledger import Entry
 from aggregator.names import NodeNames
-from aggregator.own_facts import Place, held_as
+from aggregator.own_facts import Wanted, held_as
 from aggregator.query_child import Given, Missing, Request, evaluate
 from aggregator.query_facts import FactTable
 from aggregator.query_names import find_names
@@ -58,12 +58,15 @@ class Reader:
         self._facts = {one.metadata.source_node: one.facts() for one in snapshots}
         self.asked = 0
 
-    def __call__(self, node: str, place: Place) -> Scalar | UnsetType:
+    def __call__(self, node: str, wanted: Sequence[Wanted]) -> list[Scalar | UnsetType]:
         self.asked += 1
-        kind, subtype, key = place
-        data = {k: value for (t, s, k), value in self._facts[node].items() if (t, s) == (kind.value, subtype)}
-        found = held_as(data, key)
-        return UNSET if found is None else data[found]
+        values: list[Scalar | UnsetType] = []
+        for one in wanted:
+            place = (one.kind.value, one.subtype)
+            data = {key: value for (kind, name, key), value in self._facts[node].items() if (kind, name) == place}
+            found = held_as(data, one.key)
+            values.append(UNSET if found is None else data[found])
+        return values
 
 
 def cells(
@@ -92,7 +95,9 @@ FLEET = [snapshot(PROFILES[number % 5], f"n{number}") for number in range(20)]
     ],
 )
 @pytest.mark.parametrize("most_values", [None, 2])
-def test_every_node_has_the_value_of_its_snapshot(name: str, place: Place, most_values: int | None) -> None:
+def test_every_node_has_the_value_of_its_snapshot(
+    name: str, place: tuple[MeasurementType, str, str], most_values: int | None
+) -> None:
     there = cells(f"{name} == 1 && has({name})", *FLEET, most_values=most_values)
     kind, subtype, key = place
     for one in FLEET:
