@@ -18,6 +18,7 @@ _CODE_OF_STATUS: Final[Mapping[int, Code]] = {
     403: Code.FLEET_UNAUTHORIZED,
     404: Code.FLEET_NOT_FOUND,
     408: Code.DEADLINE,
+    413: Code.INPUT_TOO_LARGE,
     429: Code.FLEET_BUSY,
     503: Code.FLEET_BUSY,
     504: Code.DEADLINE,
@@ -46,6 +47,11 @@ def refusal(
         hint = f"Try again in {retry_after} s."
     if code is Code.FLEET_NOT_FOUND:
         hint = hint or "eidos fleet nodes lists what there is."
+    if code is Code.INPUT_TOO_LARGE:
+        detail, hint = (
+            "what is asked is more than the aggregator takes",
+            "Name fewer nodes, or fold them: gpu-[001-512].",
+        )
     if code is Code.FLEET_FAILED:
         detail = f"the aggregator at {url} failed: {detail}"
     return FleetError(code, detail.rstrip("."), hint)

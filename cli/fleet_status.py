@@ -123,10 +123,10 @@ def _status_lines(
     yield ""
     rows = (
         (state_text(state, colour), "yes" if up else style("no", colour, fg="red"), str(len(alike)),
-         names(_fold(alike)), visible(reason))
+         visible(reason), names(_fold(alike)))
         for (state, up, reason), alike in _alike(nodes).items()
     )  # fmt: skip
-    yield from aligned(rows, header=("STATE", "CONNECTED", "COUNT", "NODES", "REASON"))
+    yield from aligned(rows, header=("STATE", "CONNECTED", "COUNT", "REASON", "NODES"))
 
 
 @click.command("nodes", epilog=NODES_EXAMPLES)

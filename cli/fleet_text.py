@@ -82,12 +82,12 @@ def ledger(lines: Iterable[LedgerLine], table: Sequence[NodeTable], colour: bool
         (
             state_text(line.state.value, colour),
             str(line.count),
-            names(line.nodes, table),
             visible(line.reason) + (f"  (facts of {visible(line.oldest)})" if line.oldest else ""),
+            names(line.nodes, table),  # last, because it is the longest: no other column moves when it is broken
         )
         for line in lines
     )
-    yield from aligned(rows, header=("STATE", "COUNT", "NODES", "REASON"))
+    yield from aligned(rows, header=("STATE", "COUNT", "REASON", "NODES"))
 
 
 def group_blocks(document: FleetSnapshot, colour: bool, chosen: Sequence[Group] | None = None) -> Iterator[str]:

@@ -69,7 +69,7 @@ def test_snapshot_of_nobody_is_said(fleet: Demo, capsys: pytest.CaptureFixture[s
 def test_status(fleet: Demo, capsys: pytest.CaptureFixture[str]) -> None:
     text = out(capsys, "status")
     assert text.startswith("7 of 7 nodes connected\nFleet snapshot of 7 nodes")
-    assert "STATE  CONNECTED  COUNT  NODES" in text
+    assert "STATE  CONNECTED  COUNT  REASON  NODES" in text
     status = json.loads(out(capsys, "status", "--format", "json"))
     assert (status["expected"], status["connected"]) == (7, 7)
     assert status["snapshot"]["summary"]["outliers"] == 2
@@ -173,6 +173,7 @@ def test_a_fact_of_each_node_alone(fleet: Demo, capsys: pytest.CaptureFixture[st
         (["snapshot", "--sections", "disks"], 2, "there is no section 'disks'. Choose from "),
         (["snapshot", "--deadline", "1h"], 2, "the deadline must be more than 0 and at most"),
         (["snapshot", "-o", "/nonexistent/a"], 2, "/nonexistent/a"),
+        (["snapshot", "--nodes", "n" * 66_000], 2, "more than the aggregator takes. Name fewer nodes"),
         (["demo", "--nodes", "3"], 2, "3 is not in the range"),
         (["snapsho"], 2, "Did you mean 'snapshot'?"),
     ],

@@ -30,7 +30,7 @@ def test_it_says_what_runs_and_shows_what_was_found(demo: Demo) -> None:
     assert lines[0].startswith("Local fleet of 7 nodes: one aggregator, each agent a process, TLS and signed tokens.")
     assert "replay the files of h100-8x-ib, grace-arm64, recorded or constructed, from tests/hosts" in lines[2]
     assert lines[3:6] == ["Seeded differences:", *TWO_SEEDED]
-    assert "STATE  COUNT  NODES" in demo.output
+    assert "STATE  COUNT  REASON  NODES" in demo.output
     assert "h100-8x-ib-[1-2] (2)  group" in demo.output
     assert "h100-8x-ib-3 (1)  unlike h100-8x-ib-[1-2] (2)" in demo.output
     assert "Seeded differences found: 2 of 2." in lines
