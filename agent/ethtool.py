@@ -1,7 +1,8 @@
 """Settings of network interfaces that /sys does not show, through the ethtool ioctl (SIOCETHTOOL).
 
-Source: include/uapi/linux/ethtool.h and netdevice(7). Only for the machine we run on: the ioctl answers for our own
-network namespace, never for a recorded host. Needs no privilege. What a driver does not support is left out.
+Source: include/uapi/linux/ethtool.h and netdevice(7). The ioctl answers for our own network namespace, so only where
+that is the host's: on the machine itself and in pods with hostNetwork, never for a recorded host. Needs no privilege.
+What a driver does not support is left out.
 """
 
 import array

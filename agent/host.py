@@ -56,6 +56,20 @@ class Host:
         """Whether this is the machine we run on, seen directly."""
         return self._direct
 
+    @property
+    def shares_network(self) -> bool:
+        """Whether our network namespace is the host's, so that what the kernel answers us is about its interfaces.
+
+        Namespaces are compared as the objects they are (namespaces(7)), which no recorded file can be.
+        """
+        if self.is_local:
+            return True
+        try:
+            theirs, ours = os.stat(self._join(self.resolve("/proc/1/ns"), "net")), os.stat("/proc/self/ns/net")
+        except OSError:
+            return False
+        return os.path.samestat(theirs, ours)
+
     def hidden(self, path: str) -> str:
         """Why the host's `path` cannot be seen from here at all; empty when it can. Reading it raises HiddenError."""
         return ""

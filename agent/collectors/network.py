@@ -1,8 +1,8 @@
 """OS.network: the node's own network interfaces, and the bonds, VLANs and bridges made of them.
 
 Source: /sys/class/net (Documentation/ABI/testing/sysfs-class-net, networking/bonding.rst), /proc/net/vlan/config, and
-on the machine we run on the ethtool ioctl. What pods bring with them (veth, cali, virtual functions and their
-representors, subfunctions, container bridges) comes and goes and is not listed.
+the ethtool ioctl where our network namespace is the host's. What pods bring with them (veth, cali, virtual functions
+and their representors, subfunctions, container bridges) comes and goes and is not listed.
 """
 
 import re
@@ -69,7 +69,7 @@ class NetworkCollector:
             return Collected.of({"network": outcome_of(error, _CLASS)})
         sysfs = Sysfs(ctx.host)
         physical = {name: path for name in names if (path := _physical(sysfs, name))}
-        facts = fold_devices(_devices(sysfs, physical, ctx.host.is_local))
+        facts = fold_devices(_devices(sysfs, physical, ctx.host.shares_network))
         facts.update(_virtual(sysfs, names, set(physical)))
         if not facts:
             return Collected.of({"network": Absent("there is no network interface but the loopback")})
@@ -89,13 +89,13 @@ def _physical(sysfs: Sysfs, name: str) -> str:
     return sysfs.target(directory)
 
 
-def _devices(sysfs: Sysfs, physical: Mapping[str, str], local: bool) -> list[tuple[str, dict[str, Scalar]]]:
+def _devices(sysfs: Sysfs, physical: Mapping[str, str], asked: bool) -> list[tuple[str, dict[str, Scalar]]]:
     """(model, attributes) in the order of PCI address, then name: equal servers number their ports alike."""
     devices: list[tuple[str, dict[str, Scalar]]] = []
     for name in sorted(physical, key=lambda name: (pci_address(physical[name]), name)):
         driver = sysfs.link(f"{_CLASS}/{name}/device/driver")
         attributes = _attributes(sysfs, name, driver)
-        if local:  # what /sys says is said the same where only /sys can be read
+        if asked:  # what /sys says is said the same where only /sys can be read
             attributes = {**_settings(name), **attributes}
         devices.append((model_of(sysfs, pci_address(physical[name]), driver), attributes))
     return devices

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.container_host import ContainerHost
 from agent.host import DEFAULT_LIMIT, FileTooLargeError, Host
 from tests.common.privileges import directory_for_all, unprivileged
 from tests.conftest import cannot_run_here
@@ -381,3 +382,19 @@ def test_no_descriptor_is_left_open(place: Place) -> None:
 
 def test_a_host_says_where_it_is(root: Path) -> None:
     assert repr(Host(str(root))) == f"Host({str(root)!r})"
+
+
+def test_a_network_is_shared_where_the_first_process_is_in_ours(root: Path) -> None:
+    assert Host().shares_network
+    assert not Host(str(root)).shares_network
+    (root / "proc/1/ns").mkdir(parents=True)
+    (root / "proc/1/ns/net").symlink_to("/proc/self/ns/net")
+    assert Host(str(root)).shares_network
+    assert not ContainerHost().shares_network
+
+
+def test_a_recorded_namespace_is_not_ours(root: Path) -> None:
+    """A link with the same words is no namespace."""
+    (root / "proc/1/ns").mkdir(parents=True)
+    (root / "proc/1/ns/net").symlink_to(os.readlink("/proc/self/ns/net"))
+    assert not Host(str(root)).shares_network

@@ -55,6 +55,16 @@ def test_the_documented_steps(deployed: Jobs) -> None:
     assert "/proc/sys/net/core/somaxconn" in sysctl
 
 
+def test_the_pods_network_is_known_to_be_the_hosts(deployed: Jobs) -> None:
+    """So that drivers are asked for what /sys does not show."""
+    job = yaml.safe_load((JOB / "2-job.yaml").read_text())
+    asked = "import os; from agent.oneshot import find_host; print(find_host(os.environ).shares_network)"
+    job["spec"]["template"]["spec"]["containers"][0] |= {"command": ["python", "-c", asked], "args": []}
+    deployed.apply(yaml.safe_dump(job))
+    deployed.complete("eidos", NAMESPACE)
+    assert deployed.kubectl("logs", "job/eidos", "-n", NAMESPACE) == "True\n"
+
+
 def test_the_configmap_is_as_documented(deployed: Jobs) -> None:
     deployed.apply((JOB / "2-job.yaml").read_text())
     deployed.complete("eidos", NAMESPACE)

@@ -40,6 +40,10 @@ class RecordingHost(Host):
     def is_local(self) -> bool:
         return False
 
+    @property
+    def shares_network(self) -> bool:
+        return False
+
     def read_bytes(self, path: str, limit: int = DEFAULT_LIMIT) -> bytes:
         real = self._follow(path)
         try:

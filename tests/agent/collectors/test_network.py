@@ -191,6 +191,19 @@ def test_ip_over_infiniband(tmp_path: Path) -> None:
     assert network.facts(NetworkCollector())["15b3:1021.ipoib-mode"] == "datagram"
 
 
+def test_ethtool_is_asked_where_the_network_is_the_hosts(tmp_path: Path) -> None:
+    """As in a pod with hostNetwork: the host's root elsewhere, its first process in our network namespace."""
+    network = Network(tmp_path)
+    network.physical("lo", "0000:18:00.0")
+    recorded = network.facts(NetworkCollector())
+    (tmp_path / "proc/1/ns").mkdir(parents=True)
+    (tmp_path / "proc/1/ns/net").symlink_to("/proc/self/ns/net")
+    shared = network.facts(NetworkCollector())
+    assert isinstance(shared["15b3:1021.gro"], bool)
+    assert "15b3:1021.gro" not in recorded
+    assert shared.items() >= recorded.items()
+
+
 def test_no_sysfs_is_absent(tmp_path: Path) -> None:
     assert DeviceTree(tmp_path).reason(NetworkCollector()) == "/sys/class/net is not there"
 
