@@ -66,8 +66,17 @@ def build(options: argparse.Namespace, environment: Mapping[str, str]) -> Link:
         raise UsageError(f"{node[:80]!r} cannot be a node's name", "Set --node or NODE_NAME.")
     units = tuple(filter(None, (unit.strip() for unit in options.systemd_units.split(","))))
     collecting = Collecting(_resident(collectors()), host, node, Options(systemd_units=units))
-    settings = LinkSettings(options.aggregator, Path(options.token_file), Path(options.ca_file), options.server_name)
+    settings = LinkSettings(
+        bracketed(options.aggregator), Path(options.token_file), Path(options.ca_file), options.server_name
+    )
     return Link(settings, collecting, Holdings(collecting.names))
+
+
+def bracketed(url: str) -> str:
+    """The address with brackets around an IPv6 host, which `https://$(SERVICE_HOST):$(SERVICE_PORT)` has none of."""
+    scheme, _, address = url.partition("://")
+    host, colon, port = address.rpartition(":")
+    return f"{scheme}://[{host}]{colon}{port}" if ":" in host and "[" not in host else url
 
 
 def _resident(chosen: Sequence[Collector]) -> list[Collector]:

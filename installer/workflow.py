@@ -129,7 +129,13 @@ async def remembered(kube: Kube, namespace: str) -> Settings:
     for item in items:
         there = found.get(item.path)
         if item.kind == "Deployment" and item.name == AGGREGATOR and there is not None and is_ours(there):
-            text = there["metadata"].get("annotations", {}).get(SETTINGS_ANNOTATION, "{}")
+            text = there["metadata"].get("annotations", {}).get(SETTINGS_ANNOTATION)
+            if text is None:
+                raise ClusterError(
+                    Code.CLUSTER_CONFLICT,
+                    f"{item} was not made by eidos fleet install, so its settings are not known",
+                    "Upgrade with what made it, or say all settings: eidos fleet install.",
+                )
             try:
                 return msgspec.structs.replace(msgspec.json.decode(text, type=Settings), namespace=namespace)
             except msgspec.MsgspecError as error:

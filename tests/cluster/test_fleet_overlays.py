@@ -65,7 +65,7 @@ def test_two_aggregators_and_agents_on_gpu_nodes_only(fleet: Fleet) -> None:
                   "--for=jsonpath={.status.disruptionsAllowed}=1")  # fmt: skip
 
 
-def test_what_an_overlay_made_goes_with_it(fleet: Fleet) -> None:
+def test_what_an_overlay_set_goes_with_it(fleet: Fleet) -> None:
     """And an upgrade keeps the overlays that were chosen."""
     done = fleet.eidos("upgrade")
     assert done.returncode == 0, done.stderr
@@ -75,3 +75,22 @@ def test_what_an_overlay_made_goes_with_it(fleet: Fleet) -> None:
     agent = fleet.get("daemonset", "eidos-agent", "-n", NAMESPACE)["spec"]["template"]["spec"]
     assert "nodeSelector" not in agent
     assert agent["hostNetwork"] is True
+
+
+def test_what_is_not_ours_stays(fleet: Fleet) -> None:
+    """A registry's Secret, and a snapshot of somebody's, which bears our labels too."""
+    fleet.kubectl("create", "secret", "generic", "regcred", "-n", NAMESPACE, "--from-literal=a=b")
+    fleet.kubectl("create", "configmap", "mine", "-n", NAMESPACE, "--from-literal=format=yaml")
+    labels = ("app.kubernetes.io/name=eidos", "app.kubernetes.io/component=snapshot")
+    fleet.kubectl("label", "configmap", "mine", "-n", NAMESPACE, *labels)
+    removed = fleet.eidos("uninstall", "--yes")
+    assert removed.returncode == 0, removed.stderr
+    assert f"Note: namespace {NAMESPACE} stays, because configmaps mine is in it" in removed.stderr
+    left = fleet.kubectl("get", "all,configmaps,secrets,serviceaccounts,roles,leases", "-n", NAMESPACE, "-o", "name")
+    assert set(left.split()) == {
+        "configmap/kube-root-ca.crt",
+        "configmap/mine",
+        "secret/regcred",
+        "serviceaccount/default",
+    }
+    fleet.kubectl("delete", "namespace", NAMESPACE, "--timeout=60s")
