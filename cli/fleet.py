@@ -30,8 +30,9 @@ EXAMPLES: Final = """\
 Examples:
   eidos fleet demo --keep                             a fleet to try the others on
   eidos fleet install                                 into the cluster that kubectl uses
-  export EIDOS_SERVER=https://eidos.example:8444 EIDOS_TOKEN_FILE=token EIDOS_CA_FILE=ca.crt
   eidos fleet snapshot                                all nodes, folded
+  eidos fleet status --context staging                another context's fleet, through its cluster's API
+  eidos fleet status --server https://eidos.example:8444 --token-file token --ca ca.crt
   eidos fleet outliers                                which nodes are not like the others, and why
   eidos fleet fact GPU.smi.driver                     who runs which driver
   eidos fleet query 'semver(GPU.smi.driver) < semver("570")'
