@@ -13,6 +13,7 @@ from installer.workflow import Observer, Phase
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.live import Live
 
 _DRAWN_EVERY = 0.1
 
@@ -54,24 +55,21 @@ class Progress(Observer):
         if not self._on_terminal:
             yield
             return
-        drawing = asyncio.create_task(self._draw())
-        try:
-            yield
-        finally:
-            drawing.cancel()
-            await asyncio.gather(drawing, return_exceptions=True)
-
-    async def _draw(self) -> None:
         from rich.console import Console
         from rich.live import Live
 
         with Live(self._drawn(), console=Console(stderr=True), auto_refresh=False) as live:
+            drawing = asyncio.create_task(self._draw(live))
             try:
-                while True:
-                    await asyncio.sleep(_DRAWN_EVERY)
-                    live.update(self._drawn(), refresh=True)
+                yield
             finally:
+                drawing.cancel()
                 live.update(self._drawn(), refresh=True)
+
+    async def _draw(self, live: "Live") -> None:
+        while True:
+            await asyncio.sleep(_DRAWN_EVERY)
+            live.update(self._drawn(), refresh=True)
 
     def _drawn(self) -> "RenderableType":
         from rich.table import Table
@@ -87,4 +85,4 @@ class Progress(Observer):
 
 
 def _line(phase: Phase, seconds: float, text: str) -> str:
-    return f"{phase.value}: done ({seconds:.1f} s)" + (f", {text} ready" if text else "")
+    return f"{phase.value}: done ({seconds:.1f} s)" + (f": {text}" if text else "")
