@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,24 @@ import pytest
 import yaml
 
 from common.formats import load_snapshot
+from common.nodeset import unfold_names
 from tests.cluster.binaries import binaries_directory
 from tests.cluster.fleetmode import NAMESPACE, Fleet
 from tests.cluster.fleetrights import documented, listed
 from tests.cluster.images import AGENT_IMAGE, CHECKOUT
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
 OTHER_TAG = "eidos.test/agent:other"
+CROWD = 1000
+
+
+@pytest.fixture(scope="module")
+def crowded(installed: Fleet) -> Iterator[Fleet]:
+    """The nodes come when the fleet is there already. kwok plays their pods, which never say a word."""
+    installed.cluster.kwok(CROWD, name_length=20, labels=5)
+    yield installed
+    installed.cluster.remove_kwok()
 
 
 def test_the_first_run_has_been_and_is_published(installed: Fleet) -> None:
@@ -47,6 +58,20 @@ def test_the_command_asks_through_the_clusters_api(installed: Fleet) -> None:
     # The host's own namespaces and systemd, not the container's.
     assert facts["sysctl"]["/proc/sys/kernel/hostname"] == "gpu-1"
     assert facts["containerd.service"]["ActiveState"] == "active"
+
+
+def test_queries_and_watching_through_the_clusters_api(installed: Fleet) -> None:
+    found = installed.eidos("query", "--names", 'int(GPU.smi["gpu-count"]) == 8')
+    assert (found.returncode, found.stdout) == (0, "gpu-1\n"), found.stderr
+    # Too long for an address: this one is posted.
+    found = installed.eidos("query", "--format", "json", f'OS.release.ID != "" && {" && ".join(["true"] * 400)}')
+    assert found.returncode == 0, found.stderr
+    result = json.loads(found.stdout)
+    assert (result["items"], result["undecided"], result["unknown"]) == (["cpu-1", "gpu-1"], 0, 0)
+    watched = installed.eidos("watch", "--for", "2s", "--format", "ndjson")
+    assert watched.returncode == 0, watched.stderr
+    start = json.loads(watched.stdout.splitlines()[0])
+    assert (start["event"], start["expected"], start["connected"]) == ("start", 2, 2)
 
 
 def test_kubectl_lists_the_nodes(installed: Fleet) -> None:
@@ -141,6 +166,36 @@ def test_kubectl_eidos_is_the_same_command(installed: Fleet, tmp_path: Path) -> 
     assert "2 of 2 nodes connected" in done.stdout
 
 
+def test_nodes_without_agents_are_named_and_not_waited_for(crowded: Fleet) -> None:
+    done = crowded.eidos("snapshot", "--format", "yaml", "--deadline", "60s")
+    assert done.returncode == 0, done.stderr
+    document = yaml.safe_load(done.stdout)
+    names = {
+        name
+        for line in document["ledger"]
+        if line["state"] == "no-agent"
+        for name in _unfolded(line["nodes"], document.get("nodeTable", []))
+    }
+    assert names == {f"kwok-{index:06d}-".ljust(20, "x") for index in range(CROWD)}
+    assert {line["state"]: line["count"] for line in document["ledger"] if line["state"] == "ok"} == {"ok": 2}
+    # It ended when the two had answered, not at its deadline.
+    assert "timeout" not in {line["state"] for line in document["ledger"]}
+
+
+def test_they_are_listed_by_name(crowded: Fleet) -> None:
+    done = crowded.eidos("nodes", "--state", "no-agent", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    items = json.loads(done.stdout)["items"]
+    assert len(items) == CROWD
+    assert all(item["node"].startswith("kwok-") and item["reason"] for item in items)
+
+
+def test_the_status_says_so_too(crowded: Fleet) -> None:
+    done = crowded.eidos("status")
+    assert done.returncode == 0, done.stderr
+    assert f"2 of {CROWD + 2} nodes connected" in done.stdout
+
+
 def _pods(fleet: Fleet, component: str, node: str = "") -> list[dict[str, Any]]:
     chosen = ["-l", f"app.kubernetes.io/component={component}", "-n", NAMESPACE]
     if node:
@@ -154,3 +209,7 @@ def _versions(fleet: Fleet) -> dict[str, int]:
     kinds = "deployments,daemonsets,services,networkpolicies,pdb,serviceaccounts,roles,rolebindings"
     found = [*fleet.get(kinds, "-n", NAMESPACE)["items"], *fleet.get("clusterroles,clusterrolebindings")["items"]]
     return {f"{i['kind']}/{i['metadata']['name']}": i["metadata"].get("generation", 0) for i in found}
+
+
+def _unfolded(nodes: str, table: list[str]) -> list[str]:
+    return [table[int(name[1:])] if name.startswith("@") else name for name in unfold_names(nodes)]
