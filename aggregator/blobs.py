@@ -15,6 +15,9 @@ import zstandard
 from common.wire import MAX_CONTENT, MAX_FRAME, Closed, FrameError
 
 _FILE: Final = "blobs.sqlite"
+_PAGE: Final = 4096
+"""SQLite's page size, in bytes."""
+_LEAST_PAGES: Final = 4
 _PER_BLOB: Final = 200
 """Bytes that a blob costs in memory beside its content: digest, dictionary entry, object headers."""
 
@@ -27,7 +30,7 @@ class BlobStore:
     """Compressed content under 32-byte digests. Safe to read from another thread than the one that adds."""
 
     def __init__(self, directory: Path, memory: int = 64 << 20, disk: int = 4 << 30) -> None:
-        """`memory` and `disk` are in bytes of compressed content. A store left behind in `directory` is removed."""
+        """`memory` and `disk` are in bytes. A store left behind in `directory` is removed."""
         self._memory_limit, self._disk_limit = memory, disk
         self._memory: OrderedDict[bytes, bytes] = OrderedDict()  # least recently used first
         self._on_disk: dict[bytes, int] = {}  # digest: bytes
@@ -53,8 +56,13 @@ class BlobStore:
                 raise StoreFullError
             self._memory[digest] = compressed
             self.memory_bytes += len(compressed) + _PER_BLOB
-            while self.memory_bytes > self._memory_limit and self._memory:
-                self._to_disk(*self._memory.popitem(last=False))
+            try:
+                while self.memory_bytes > self._memory_limit and self._memory:
+                    self._to_disk(next(iter(self._memory)))
+            except sqlite3.Error as error:  # the disk is full, or gone: what was here stays in memory
+                if digest in self._memory:
+                    self._drop(digest)
+                raise StoreFullError from error
 
     def read(self, digest: bytes) -> bytes:
         """The content, uncompressed. Raises KeyError."""
@@ -71,7 +79,7 @@ class BlobStore:
         with self._lock:
             gone = [digest for digest in self._memory if digest not in live]
             for digest in gone:
-                self.memory_bytes -= len(self._memory.pop(digest)) + _PER_BLOB
+                self._drop(digest)
             lost = [digest for digest in self._on_disk if digest not in live]
             self._delete(lost)
         return len(gone) + len(lost)
@@ -87,10 +95,14 @@ class BlobStore:
             self._on_disk.clear()
             self.memory_bytes = self.disk_bytes = 0
 
-    def _to_disk(self, digest: bytes, compressed: bytes) -> None:
+    def _drop(self, digest: bytes) -> None:
+        self.memory_bytes -= len(self._memory.pop(digest)) + _PER_BLOB
+
+    def _to_disk(self, digest: bytes) -> None:
+        compressed = self._memory[digest]
         self._opened().execute("insert or replace into blob values (?, ?)", (digest, compressed))
+        self._drop(digest)
         self._on_disk[digest] = len(compressed)
-        self.memory_bytes -= len(compressed) + _PER_BLOB
         self.disk_bytes += len(compressed)
 
     def _from_disk(self, digest: bytes) -> bytes:
@@ -107,11 +119,14 @@ class BlobStore:
 
     def _opened(self) -> sqlite3.Connection:
         if self._file is None:
-            self._file = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
+            file = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
             # Nothing here outlives the process, so nothing needs to survive a crash.
-            for pragma in ("journal_mode = off", "synchronous = off", "cache_size = -4096", "auto_vacuum = full"):
-                self._file.execute(f"pragma {pragma}")
-            self._file.execute("create table blob (digest blob primary key, content blob) without rowid")
+            for pragma in ("journal_mode = memory", "synchronous = off", "cache_size = -4096", "auto_vacuum = full"):
+                file.execute(f"pragma {pragma}")
+            # Pages are not full of content: the limit is on the file.
+            file.execute(f"pragma max_page_count = {max(_LEAST_PAGES, self._disk_limit // _PAGE)}")
+            file.execute("create table if not exists blob (digest blob primary key, content blob) without rowid")
+            self._file = file
         return self._file
 
 

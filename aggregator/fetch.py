@@ -122,8 +122,13 @@ class Fetcher(Generic[H, N]):
         """Content was dropped from the catalog: sections that were complete may no longer be."""
         self._whole.clear()
 
-    def received(self, holder: H, blobs: Blobs) -> None:
-        """Take in what a holder sent. Raises FrameError when it is wrong or was not asked for."""
+    def received(self, holder: H, blobs: Blobs) -> int:
+        """Take in what a holder sent. Raises FrameError when it is wrong or was not asked for.
+
+        Returns how many pieces there was no room for: their waiters stay incomplete, and say so at their run's
+        deadline.
+        """
+        refused = 0
         self._slow.discard(holder)
         asked = self._asked.get(holder, {})
         for blob in blobs.blobs:
@@ -137,7 +142,8 @@ class Fetcher(Generic[H, N]):
             try:
                 self._catalog.add(key[0], blob.digest, blob.compressed, key[1])
             except StoreFullError:
-                continue  # its waiters stay incomplete, and say so at their run's deadline
+                refused += 1
+                continue
             except FrameError:
                 self._queue[key] = None  # others may hold what this one does not
                 raise
@@ -147,6 +153,7 @@ class Fetcher(Generic[H, N]):
                 need.holders.pop(holder, None)
                 self._landed(need)
                 self._queue[key] = None
+        return refused
 
     def tick(self, now: float) -> None:
         """Have others asked for what was not answered in time."""

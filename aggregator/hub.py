@@ -86,7 +86,7 @@ class Hub:
             self._report(node, link, message)
         elif isinstance(message, Blobs):
             self.counts.contents += len(message.blobs)
-            self.fetcher.received(link, message)
+            self.counts.contents_refused += self.fetcher.received(link, message)
             self._ask_soon()
         elif isinstance(message, Hello):
             raise FrameError(Closed.OUT_OF_TURN, "a second Hello")

@@ -1,5 +1,6 @@
 """Content: verified, bounded in memory, on disk beyond."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,45 @@ def test_a_full_store_refuses_and_forgetting_makes_room(tmp_path: Path) -> None:
     assert len(store) == 2
     store.add(digest(2000), b"x" * 100)
     assert store.memory_bytes + store.disk_bytes < 1500
+    store.close()
+
+
+def fill(store: BlobStore, size: int) -> None:
+    """Add contents of this size until there is no room."""
+    for number in range(100_000):
+        store.add(digest(number), os.urandom(size))
+
+
+@pytest.mark.parametrize("size", [100, 3000, 50_000])
+def test_the_file_stays_within_its_limit_and_shrinks(tmp_path: Path, size: int) -> None:
+    store = BlobStore(tmp_path, memory=1000, disk=2 << 20)
+    with pytest.raises(StoreFullError):
+        fill(store, size)
+    (file,) = tmp_path.iterdir()
+    assert (2 << 20) * 0.5 < store.disk_bytes < file.stat().st_size <= 2 << 20
+    store.keep_only({digest(1)})
+    assert file.stat().st_size < 100_000
+    store.close()
+
+
+def test_a_disk_that_is_full_costs_only_what_comes_now(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, memory=10_000, disk=1 << 20)
+    store._opened().execute("pragma max_page_count = 40")  # fails as a full disk does
+    contents = {digest(n): os.urandom(900) for n in range(1000)}
+    kept = []
+    for key, content in contents.items():
+        try:
+            store.add(key, compress(content))
+        except StoreFullError:
+            assert key not in store
+            break
+        kept.append(key)
+    assert 30 < len(kept) < 300
+    assert store.memory_bytes <= 10_000
+    assert all(store.read(key) == contents[key] for key in kept), "nothing that was here is lost"
+    store.keep_only(set(kept[-5:]))
+    store.add(digest(5000), compress(b"x"))
+    assert store.read(digest(5000)) == b"x"
     store.close()
 
 

@@ -332,6 +332,28 @@ async def test_after_a_break_a_hello_restores_what_is_unchanged(tmp_path: Path) 
         assert len(agent.wants) == asked
 
 
+async def test_no_room_for_all_content(tmp_path: Path) -> None:
+    """Nodes whose content does not fit say so; the others, the run and the memory are as they should be."""
+    async with scene(tmp_path, NODES) as fleet:
+        small, *others = [await fleet.join(node, number) for number, node in zip((4, 0, 1), NODES, strict=True)]
+        for agent in others:
+            agent.answers_collect = False
+        running = asyncio.create_task(fleet.run(seconds=3.0))
+        await until(lambda: fleet.hub.nodes[small.name].known)
+        store = fleet.fleet.store
+        store._memory_limit, store._disk_limit = limit, _ = store.memory_bytes + 2000, 0
+        for agent in others:
+            await agent.collected.wait()
+            agent.report_now()
+        _, run = await running
+        assert fleet.states(run) == {"n1": "ok", "n2": "timeout", "n3": "timeout"}
+        assert fleet.reasons(run)["n3"] == "answered, but not all of its content arrived"
+        assert fleet.counts.contents_refused > 0
+        assert store.memory_bytes + store.disk_bytes <= limit
+        _, run = await fleet.run(seconds=1.0, nodes="n1")
+        assert fleet.states(run) == {"n1": "ok"}
+
+
 async def test_thousands_of_different_facts_stay_bounded(tmp_path: Path) -> None:
     """An agent that reports something new in every run leaves nothing behind."""
     async with scene(tmp_path, ["n1"]) as fleet:
