@@ -52,7 +52,7 @@ class Creator:
         else:
             name = self._source.start(metadata, spec)
             await self._resource.look()
-            body = self._resource.encoded(name, form if form is Form.TABLE else Form.PLAIN)
+            body = self._resource.encoded(name, form if form.is_table else Form.PLAIN)
         answer = json_answer(body, 201)
         if validation == "Warn":
             for text in unknown:

@@ -17,6 +17,7 @@ PIECE: Final = 1 << 16
 """Bytes that are worth a write."""
 _META: Final = "meta.k8s.io/v1"
 _WHOLES_AT_ONCE: Final = 16
+_ROW_OBJECTS: Final = {Form.TABLE: Form.METADATA, Form.TABLE_OF_OBJECTS: Form.PLAIN, Form.TABLE_ALONE: None}
 
 
 class Renderer(Generic[T]):
@@ -31,8 +32,8 @@ class Renderer(Generic[T]):
 
     def encoded(self, stored: Stored[T], form: Form, head: bool = True) -> bytes:
         """One object; as a table, with or without its columns."""
-        if form is Form.TABLE:
-            return b"".join(self._table(stored.version, [stored], head=head))
+        if form.is_table:
+            return b"".join(self._table(form, stored.version, [stored], head=head))
         item = self._source.item(stored)
         if form is Form.PLAIN:
             return msgspec.json.encode(item)
@@ -43,8 +44,8 @@ class Renderer(Generic[T]):
         self, form: Form, version: int, chosen: Sequence[Stored[T]], place: str, whole: bool
     ) -> AsyncIterator[bytes]:
         """A list; `place` is where the next page begins, `whole` asks for objects with everything."""
-        if form is Form.TABLE:
-            for piece in self._table(version, chosen, place):
+        if form.is_table:
+            for piece in self._table(form, version, chosen, place):
                 yield piece
             return
         kind, api_version = (
@@ -62,7 +63,7 @@ class Renderer(Generic[T]):
         yield b"]}\n"
 
     def _table(
-        self, version: int, chosen: Iterable[Stored[T]], place: str = "", head: bool = True
+        self, form: Form, version: int, chosen: Iterable[Stored[T]], place: str = "", head: bool = True
     ) -> Iterator[bytes]:
         meta = msgspec.json.encode(_list_meta(version, place))
         columns = msgspec.json.encode(self._columns() if head else [])
@@ -70,7 +71,8 @@ class Renderer(Generic[T]):
         yield b',"columnDefinitions":' + columns + b',"rows":['
         for at, stored in enumerate(chosen):
             row = b'{"cells":' + msgspec.json.encode(self._source.cells(stored)) + b',"object":'
-            yield (b"," if at else b"") + row + self.encoded(stored, Form.METADATA) + b"}"
+            shown = _ROW_OBJECTS[form]
+            yield (b"," if at else b"") + row + (self.encoded(stored, shown) if shown else b"null") + b"}"
         yield b"]}\n"
 
     def _columns(self) -> "list[dict[str, Any]]":
@@ -89,7 +91,7 @@ class Renderer(Generic[T]):
         """The event that nothing else changed up to this version."""
         meta = ObjectMeta(resource_version=str(version), annotations=annotations)
         item: object = {"kind": self._source.kind, "apiVersion": FLEET_API_VERSION, "metadata": meta}
-        if form is Form.TABLE:
+        if form.is_table:
             item = {
                 "kind": "Table",
                 "apiVersion": _META,

@@ -23,13 +23,37 @@ class Form(Enum):
 
     PLAIN = auto()
     TABLE = auto()
-    """meta.k8s.io/v1 Table: what `kubectl get` prints."""
+    """meta.k8s.io/v1 Table: what `kubectl get` prints. With each row the object's metadata, for label columns."""
+    TABLE_OF_OBJECTS = auto()
+    """With each row the object, for sorting by its fields."""
+    TABLE_ALONE = auto()
     METADATA = auto()
     """meta.k8s.io/v1 PartialObjectMetadata."""
 
+    @property
+    def is_table(self) -> bool:
+        """Whether it has rows and columns."""
+        return self in _TABLES.values()
 
-def wanted_form(accept: str) -> Form:
-    """The first form offered that is spoken. Raises StatusError (406)."""
+
+_TABLES: Final = {
+    "": Form.TABLE,
+    "Metadata": Form.TABLE,
+    "Object": Form.TABLE_OF_OBJECTS,
+    "None": Form.TABLE_ALONE,
+}
+"""By the query's `includeObject`."""
+
+
+def wanted_form(accept: str, include_object: str = "") -> Form:
+    """The first form offered that is spoken. Raises StatusError (400, 406)."""
+    form = _offered(accept)
+    if form is Form.TABLE and include_object not in _TABLES:
+        raise StatusError(400, f"includeObject must be one of None, Metadata, Object, not {include_object[:40]!r}")
+    return _TABLES[include_object] if form is Form.TABLE else form
+
+
+def _offered(accept: str) -> Form:
     for part in (accept or "*/*").split(",")[:32]:
         media, *parameters = (text.strip() for text in part.split(";"))
         asked = dict(text.partition("=")[::2] for text in parameters)

@@ -46,7 +46,7 @@ class Resource(Generic[T]):
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One object, whole."""
-        form, name = wanted_form(request.headers.get("Accept", "")), request.match_info["name"]
+        form, name = _form(request), request.match_info["name"]
         await self.look()
         stored = self._collection.get(name)
         if stored is None:
@@ -59,7 +59,7 @@ class Resource(Generic[T]):
     async def listing(self, request: web.Request) -> web.StreamResponse:
         """All objects, or those selected; a watch when that is asked for."""
         query = request.query
-        form = wanted_form(request.headers.get("Accept", ""))
+        form = _form(request)
         selection = Selection.read(query, self._source.fields)
         if flag(query, "watch"):
             return await self._watch(request, form, selection)
@@ -203,6 +203,10 @@ class Resource(Generic[T]):
             return self._collection.since(version)
         except ExpiredError as error:
             raise StatusError(410, f"too old resource version: {error}") from error
+
+
+def _form(request: web.Request) -> Form:
+    return wanted_form(request.headers.get("Accept", ""), request.query.get("includeObject", ""))
 
 
 async def _put(request: web.Request, response: web.StreamResponse, piece: bytes) -> None:

@@ -78,6 +78,16 @@ def test_labels_fields_and_pages(fleet: InApi, viewer: Path) -> None:
     assert "topology.kubernetes.io/zone=zone-1" in shown
 
 
+def test_sorting_and_label_columns(fleet: InApi, viewer: Path) -> None:
+    by_kernel = rows(fleet.good("get", "nsnap", "--sort-by=.status.kernel", "--no-headers", kubeconfig=viewer))
+    kernels = [row[5] for row in by_kernel if row[5] != "<none>"]
+    assert kernels == sorted(kernels)
+    assert len(kernels) == AGENTS
+    zones = rows(fleet.good("get", "nsnap", "gpu-00001", "-L", "topology.kubernetes.io/zone", kubeconfig=viewer))
+    assert (zones[0][-1], zones[1][-1]) == ("ZONE", "zone-1")
+    assert "gpu-00001" in fleet.good("describe", "nsnap", "gpu-00001", kubeconfig=viewer)
+
+
 def test_one_node_as_yaml_and_all_as_json(fleet: InApi, viewer: Path, tmp_path: Path) -> None:
     item = yaml.safe_load(fleet.good("get", "nodesnapshot", "gpu-00003", "-o", "yaml", kubeconfig=viewer))
     assert (item["apiVersion"], item["kind"]) == ("fleet.eidos.nvidia.com/v1alpha1", "NodeSnapshot")

@@ -71,6 +71,13 @@ async def test_a_table_is_what_kubectl_prints(tmp_path: Path) -> None:
         assert row["Age"].endswith("s")
         assert table["rows"][0]["object"]["kind"] == "PartialObjectMetadata"
         assert table["rows"][0]["object"]["metadata"]["labels"]["only"] == "n1"
+        rows = {}
+        for include in ("None", "Metadata", "Object"):
+            table = await api.get("nodesnapshots", headers={"Accept": TABLE}, params={"includeObject": include})
+            rows[include] = table["rows"][0]["object"]
+        assert rows["None"] is None
+        assert rows["Metadata"]["kind"] == "PartialObjectMetadata"
+        assert rows["Object"]["status"]["driver"] == "570.86.15"
         one = await api.get("nodesnapshots/n5", headers={"Accept": TABLE})
         assert one["rows"][0]["cells"][:3] == ["n5", "no-agent", "<none>"]
 
