@@ -1,5 +1,6 @@
 """Follows an installation by watch until it is up, or it is clear that it will not be."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -23,6 +24,8 @@ from installer.situation import (
 )
 
 _OURS: Final = {"labelSelector": f"{PART_OF}={PRODUCT}"}
+_PAUSE: Final = 0.05
+"""Seconds between looks at thousands of pods, each of which changes several times."""
 _SETTLES: Final = 10.0
 """Seconds for which all agents that are not ready must be in trouble before nobody waits for them any more."""
 
@@ -73,12 +76,12 @@ class Follower:
                 self._say(f"{agents.ready}/{agents.desired}" + "".join(f", {why}" for why in _whys(agents)[:1]))
             if (trouble := self._watching.trouble) is not None and trouble.code is not Code.DEADLINE:
                 raise trouble
-            is_stuck = bool(agents.troubled or agents.refused) and not agents.starting
-            stuck_since = (stuck_since or now) if is_stuck else None
+            stuck_since = (stuck_since or now) if agents.stuck else None
             settled = stuck_since is not None and now - stuck_since >= _SETTLES
             if agents.done or settled or now >= deadline or self._watching.trouble is not None:
                 break
             await self._watching.wait(min(deadline, (stuck_since or deadline) + _SETTLES) - now)
+            await asyncio.sleep(_PAUSE)
         if agents.ready or (not agents.desired and not agents.refused):
             return agents
         why = next(iter(_whys(agents)), "they do not get ready")

@@ -16,6 +16,9 @@ CONTAINER: Final = "eidos"
 CRASH_GRACE: Final = 15.0
 """Seconds a crash is given: what a container needs may come up a moment after it."""
 _CRASHING: Final = "CrashLoopBackOff"
+# What the DaemonSet controller counts versions of the pod's template by (k8s.io/api/apps/v1).
+_GENERATION: Final = "deprecated.daemonset.template.generation"
+_GENERATION_LABEL: Final = "pod-template-generation"
 _HINTS: Final = {
     Cause.SCHEDULING: "Make room on a node, or tolerate its taints.",
     Cause.IMAGE: "Check the image, --image-pull-secret, and that the nodes reach the registry.",
@@ -42,7 +45,7 @@ class Verdict(NamedTuple):
 
 
 class Agents(NamedTuple):
-    """How far the agents are."""
+    """How far the agents are, those of the wanted version."""
 
     desired: int
     ready: int
@@ -55,10 +58,17 @@ class Agents(NamedTuple):
     hint: str = ""
     counted: bool = True
     """Whether the cluster has counted how many there should be."""
+    pods: int = 0
+    """How many there are, in whatever state and of whatever version."""
 
     @property
     def done(self) -> bool:
         return self.counted and self.ready >= self.desired and not self.troubled
+
+    @property
+    def stuck(self) -> bool:
+        """All that are not ready are in trouble, and no more are to come."""
+        return bool(self.refused) or (bool(self.troubled) and not self.starting and self.pods >= self.desired)
 
 
 @dataclass(slots=True)
@@ -121,13 +131,14 @@ def judge_agents(situation: Situation) -> Agents:
     wanted = situation.daemon_set
     if wanted is None or wanted.status.observed_generation < wanted.metadata.generation:
         return Agents(0, 0, {}, [], counted=False)
-    status = wanted.status
-    ready = min(status.number_ready, status.updated_number_scheduled)
+    pods = situation.of(Part.AGENT)
+    ready = 0
     troubled: dict[str, list[str]] = {}
     on_their_way: list[str] = []
     hint = ""
-    for pod in situation.of(Part.AGENT):
+    for pod in pods:
         if is_ready(pod):
+            ready += _is_current(pod, wanted)
             continue
         state = pod_state(situation, pod)
         if pod.spec.node_name in situation.lost_nodes:
@@ -137,15 +148,22 @@ def judge_agents(situation: Situation) -> Agents:
             troubled.setdefault(state.explanation, []).append(node_of(pod))
         else:
             on_their_way.append(node_of(pod))
-    refused = situation.refusal(("DaemonSet",)) if not situation.of(Part.AGENT) else None
+    refused = situation.refusal(("DaemonSet",)) if not pods else None
     return Agents(
-        status.desired_number_scheduled,
+        wanted.status.desired_number_scheduled,
         ready,
         {why: sorted(nodes) for why, nodes in sorted(troubled.items(), key=lambda item: (-len(item[1]), item[0]))},
         sorted(on_their_way),
         f"their pods cannot be created: {clean(refused.message)}" if refused else "",
         _ADMISSION if refused else hint,
+        pods=len(pods),
     )
+
+
+def _is_current(pod: Pod, wanted: DaemonSet) -> bool:
+    """Whether the pod is of the version that is wanted now, rather than of the one before an upgrade."""
+    generation = wanted.metadata.annotations.get(_GENERATION)
+    return generation is None or pod.metadata.labels.get(_GENERATION_LABEL) == generation
 
 
 def judge_api(situation: Situation) -> Verdict:

@@ -239,8 +239,6 @@ class Deployment(_Object, frozen=True):
 class DaemonSetStatus(_Object, frozen=True):
     observed_generation: int = 0
     desired_number_scheduled: int = 0
-    updated_number_scheduled: int = 0
-    number_ready: int = 0
 
 
 class DaemonSet(_Object, frozen=True):

@@ -143,6 +143,11 @@ def test_an_upgrade_says_what_changed_and_keeps_the_rest(installed: Fleet) -> No
     changed = [line for line in done.stdout.splitlines() if " image " in line]
     assert changed == [f"DaemonSet {NAMESPACE}/eidos-agent changed: image {AGENT_IMAGE} -> {OTHER_TAG}"]
     assert {p["spec"]["containers"][0]["image"] for p in _pods(installed, "agent")} == {OTHER_TAG}
+    # One that cannot be pulled stops at the first tenth of the nodes, and is told from the version before.
+    wrong = installed.eidos("upgrade", "--agent-image", "127.0.0.1:1/eidos:none")
+    assert wrong.returncode == 4, wrong.stderr
+    assert "none of 2 agents comes up: the image 127.0.0.1:1/eidos:none cannot be pulled" in wrong.stderr
+    assert "1 of 2 nodes connected" in installed.eidos("status").stdout
     back = installed.eidos("upgrade", "--agent-image", AGENT_IMAGE)
     assert back.returncode == 0, back.stderr
     assert "2 of 2 agents ready" in back.stdout

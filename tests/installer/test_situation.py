@@ -14,13 +14,14 @@ _ROLE = {"agent": "node-1", "aggregator": "cpu-1"}
 def pod(role: str, name: str = "", node: str | None = None, **status: Any) -> Pod:
     container = status.pop("container", {})
     ready = status.pop("ready", False)
+    version = status.pop("version", "2")
     conditions = [{"type": "Ready", "status": "True" if ready else "False"}, *status.pop("conditions", ())]
     return msgspec.convert(
         {
             "metadata": {
                 "name": name or f"eidos-{role}-x",
                 "uid": name or role,
-                "labels": {"app.kubernetes.io/component": role},
+                "labels": {"app.kubernetes.io/component": role, "pod-template-generation": version},
                 "creationTimestamp": "2026-01-01T00:00:00Z",
             },
             "spec": {"nodeName": _ROLE[role] if node is None else node},
@@ -42,14 +43,10 @@ def deployment(replicas: int = 1, updated: int = 1, ready: int = 0, **more: Any)
     )
 
 
-def daemon_set(desired: int, ready: int, updated: int | None = None, observed: int = 1) -> DaemonSet:
-    status = {
-        "observedGeneration": observed,
-        "desiredNumberScheduled": desired,
-        "numberReady": ready,
-        "updatedNumberScheduled": desired if updated is None else updated,
-    }
-    return msgspec.convert({"metadata": {"generation": 1}, "status": status}, DaemonSet)
+def daemon_set(desired: int, observed: int = 1) -> DaemonSet:
+    status = {"observedGeneration": observed, "desiredNumberScheduled": desired}
+    annotations = {"deprecated.daemonset.template.generation": "2"}
+    return msgspec.convert({"metadata": {"generation": 1, "annotations": annotations}, "status": status}, DaemonSet)
 
 
 def event(reason: str, message: str, about: str, kind: str = "Pod") -> Event:
@@ -132,18 +129,36 @@ def test_a_pod_that_may_not_be_made() -> None:
     assert verdict.explanation == "its pod cannot be created: exceeded quota: none"
     assert verdict.patience is not None
     agents = judge_agents(
-        situation(events=(event("FailedCreate", "no.", "eidos-agent", "DaemonSet"),), daemon_set=daemon_set(2, 0))
+        situation(events=(event("FailedCreate", "no.", "eidos-agent", "DaemonSet"),), daemon_set=daemon_set(2))
     )
     assert agents.refused == "their pods cannot be created: no"
 
 
 def test_agents_are_done_when_all_are_ready_and_of_the_wanted_version() -> None:
-    assert judge_agents(situation(daemon_set=daemon_set(3, 3))).done
-    assert not judge_agents(situation(daemon_set=daemon_set(3, 3, updated=1))).done
-    assert not judge_agents(situation(daemon_set=daemon_set(3, 3, observed=0))).done
+    new = [pod("agent", name, name, ready=True) for name in ("a", "b")]
+    old = pod("agent", "c", "c", ready=True, version="1")
+    assert judge_agents(situation(*new, daemon_set=daemon_set(2))).done
+    assert not judge_agents(situation(*new, daemon_set=daemon_set(3))).done
+    assert not judge_agents(situation(*new, old, daemon_set=daemon_set(3))).done
+    assert not judge_agents(situation(*new, daemon_set=daemon_set(2, observed=0))).done
     assert not judge_agents(situation()).done
     # No node is selected: there is nothing to wait for.
-    assert judge_agents(situation(daemon_set=daemon_set(0, 0))).done
+    assert judge_agents(situation(daemon_set=daemon_set(0))).done
+
+
+def test_an_upgrade_that_no_agent_gets_through_is_stuck_with_none_ready() -> None:
+    """The old ones that are left are ready, and do not count."""
+    new = pod("agent", "a", "n1", container=waiting("ErrImagePull", "not found"))
+    old = pod("agent", "b", "n2", ready=True, version="1")
+    agents = judge_agents(situation(new, old, daemon_set=daemon_set(2)))
+    assert (agents.ready, agents.stuck) == (0, True)
+
+
+def test_agents_that_are_still_to_come_are_waited_for() -> None:
+    """A controller makes thousands of pods one after the other; the first may be in trouble by then."""
+    new = pod("agent", "a", "n1", container=waiting("ErrImagePull", "not found"))
+    assert not judge_agents(situation(new, daemon_set=daemon_set(1000))).stuck
+    assert judge_agents(situation(new, daemon_set=daemon_set(1))).stuck
 
 
 def test_troubled_agents_are_grouped_by_what_keeps_them() -> None:
@@ -153,7 +168,7 @@ def test_troubled_agents_are_grouped_by_what_keeps_them() -> None:
         pod("agent", "c", "n3", container=waiting("ErrImagePull", "not found")),
         pod("agent", "d", "n4", container={"state": {"running": {}}}),
         pod("agent", "e", "n5", container={"state": {"running": {}}}),
-        daemon_set=daemon_set(5, 1),
+        daemon_set=daemon_set(5),
         lost_nodes={"n4"},
     )
     agents = judge_agents(found)
@@ -168,7 +183,7 @@ def test_troubled_agents_are_grouped_by_what_keeps_them() -> None:
 def test_a_mount_that_fails_is_not_trouble_yet() -> None:
     """The certificate that agents mount comes a moment later."""
     slow = event("FailedMount", 'configmap "eidos-ca" not found', "a")
-    found = situation(pod("agent", "a", container={}), events=(slow,), daemon_set=daemon_set(1, 0))
+    found = situation(pod("agent", "a", container={}), events=(slow,), daemon_set=daemon_set(1))
     assert judge_agents(found).starting == ["node-1"]
 
 
