@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +21,7 @@ from aggregator.settings import LinkSettings as HubSettings
 from aggregator.settings import Settings
 from aggregator.tls import Authority
 from common.model import Collected, MeasurementType, Ok, Scalar
-from common.wire import Closed, Want
+from common.wire import Closed, Collect, Want
 from tests.fleet.scene import Scene, scene, until
 
 
@@ -32,8 +33,11 @@ class Facts:
 
     def __init__(self) -> None:
         self.data: dict[str, Scalar] = {"a": "1"}
+        self.may_end = threading.Event()
+        self.may_end.set()
 
     def collect(self, ctx: Context) -> Collected:
+        self.may_end.wait(20)
         return Collected.of({"release": Ok(dict(self.data))})
 
 
@@ -162,6 +166,19 @@ async def test_an_aggregator_its_ca_does_not_vouch_for_hears_nothing(tmp_path: P
         assert "n1" not in fleet.hub.nodes, "not even the token was shown"
 
 
+async def test_a_bundle_that_changes_is_read_for_the_next_attempt(tmp_path: Path) -> None:
+    async with scene(tmp_path, ["n1"]) as fleet:
+        stranger = Authority()
+        stranger.rotate()
+        bundle = tmp_path / "other.crt"
+        bundle.write_bytes(stranger.bundle)
+        agent = Agent(fleet, ca_file=bundle)
+        await until(lambda: agent.waits)
+        bundle.write_bytes(stranger.bundle + (tmp_path / "ca.crt").read_bytes())  # as when an authority is renewed
+        await until(lambda: agent.link.is_up)
+        await agent.stop()
+
+
 async def test_an_address_of_which_the_certificate_says_nothing_is_verified_by_the_name_given(tmp_path: Path) -> None:
     """A Service's address, where there is no cluster DNS."""
     async with scene(tmp_path, ["n1"], settings=Settings(tmp_path, names=("eidos-link.eidos.svc",))) as fleet:
@@ -177,6 +194,21 @@ async def test_an_aggregator_that_falls_silent_is_left(tmp_path: Path) -> None:
     quiet = HubSettings(ping_every=3600.0)
     async with scene(tmp_path, ["n1"], quiet) as fleet, linked(fleet, silent_after=0.3) as agent:
         await until(lambda: agent.waits)
+
+
+async def test_an_aggregator_that_asks_for_more_than_can_be_under_way_is_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with scene(tmp_path, ["n1"]) as fleet, linked(fleet) as agent:
+        link = fleet.hub.nodes["n1"].link
+        assert link is not None
+        agent.facts.may_end.clear()
+        for number in range(40):
+            link.send(Collect(f"run-{number}", [], 60.0))
+        await until(lambda: agent.waits)
+        agent.facts.may_end.set()
+        (left,) = [record for record in caplog.records if record.message == "link down"]
+        assert "more than 32 collections at once" in getattr(left, "detail", "")
 
 
 async def test_what_is_asked_for_and_not_held_is_named_as_missing(tmp_path: Path) -> None:
