@@ -227,11 +227,11 @@ def test_a_clock_that_steps_in_the_middle_of_a_run(fleet: Fleet, who: str, signa
     sent = fleet.client.metric('eidos_link_frames_total{direction="out"}')
     try:
         with ThreadPoolExecutor(1) as pool:
-            running = pool.submit(fleet.run, 4.0)
+            running = pool.submit(fleet.run, 2.0)
             fleet.client.wait_for('eidos_link_frames_total{direction="out"}', sent + 2)
             stepping.signal(signals[0])
             document = running.result()
-        assert fleet.end_of("n2") == ("timeout", "no answer within 4 s")
+        assert fleet.end_of("n2") == ("timeout", "no answer within 2 s")
         assert fleet.end_of("n1") == fleet.honest["n1"]
         fleet.agents["n2"].signal(SIGCONT)
         fleet.run()
