@@ -101,7 +101,7 @@ class Fleet:
         self._service.__exit__()
         self.kubectl("delete", "clusterroles,clusterrolebindings", "-l", f"test={self.namespace}")
         self.kubectl("delete", "rolebinding", f"{self.namespace}-aggregator-authentication", "-n", "kube-system")
-        self.kubectl("delete", "namespace", self.namespace, "--wait=false")
+        self.kubectl("delete", "namespace", self.namespace)
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         return self.cluster.kubectl(*arguments, stdin=stdin)
