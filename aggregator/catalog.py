@@ -12,7 +12,16 @@ from aggregator.blobs import BlobStore, compress, decompress
 from aggregator.fold import NodeFacts
 from common.canonical import Domain, content_digest, section_content
 from common.model import CollectionEntry, MeasurementType, Scalar
-from common.section import Manifest, Own, known_subtype, read_identity, read_manifest, read_outcome, read_subtype
+from common.section import (
+    Manifest,
+    Own,
+    known_identity,
+    known_subtype,
+    read_identity,
+    read_manifest,
+    read_outcome,
+    read_subtype,
+)
 from common.version import SCHEMA
 from common.wire import Closed, FrameError, SectionDigests
 
@@ -125,7 +134,7 @@ class Catalog:
 
     def identity(self, digest: bytes) -> tuple[MeasurementType, Mapping[str, Own]]:
         """What is one node's own in one section."""
-        read = read_identity(self._read(Domain.IDENTITY, digest))
+        read = known_identity(self._read(Domain.IDENTITY, digest))
         return read.kind, read.subtypes
 
     def forget_all_but(

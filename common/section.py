@@ -105,6 +105,11 @@ def read_identity(content: bytes) -> IdentityContent:
     return _if_canonical(read, content, encode(read))
 
 
+def known_identity(content: bytes) -> IdentityContent:
+    """As `read_identity`, for content that was checked when it came."""
+    return _identity.decode(content)
+
+
 def read_outcome(content: bytes) -> OutcomeContent:
     """Decode how a node's collectors ended. Raises ValueError unless it is its canonical bytes."""
     read = _outcome.decode(content)
