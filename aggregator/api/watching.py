@@ -26,7 +26,8 @@ class WatchApi:
 
     def routes(self) -> list[web.RouteDef]:
         """What is served."""
-        return [web.get("/v1/watch", self.watch)]
+        # No HEAD of what is streamed: aiohttp would send the body all the same, and the next answer would follow it.
+        return [web.get("/v1/watch", self.watch, allow_head=False)]
 
     async def stop(self, app: web.Application) -> None:
         """End every watch: the server is stopping."""

@@ -35,18 +35,19 @@ class ApiService:
         source = RunSource(self._fleet)
         runs = Resource(source)
         creator = Creator(source, runs, self._fleet.settings.api.body_within)
+        # No HEAD of what is streamed: aiohttp would send the body all the same, and the next answer would follow it.
         return [
             web.get("/apis", self.groups),
             web.get(f"/apis/{FLEET_GROUP}", self.group),
             web.get(GROUP_PATH, self.resources),
             web.get("/openapi/v3", self.openapi),
             web.get(openapi.GROUP_DOCUMENT, self.openapi_group),
-            web.get(f"{GROUP_PATH}/nodesnapshots", nodes.listing),
+            web.get(f"{GROUP_PATH}/nodesnapshots", nodes.listing, allow_head=False),
             web.get(f"{GROUP_PATH}/nodesnapshots/{{name}}", nodes.get),
-            web.get(f"{GROUP_PATH}/fleetsnapshots", runs.listing),
+            web.get(f"{GROUP_PATH}/fleetsnapshots", runs.listing, allow_head=False),
             web.post(f"{GROUP_PATH}/fleetsnapshots", creator.create),
             web.get(f"{GROUP_PATH}/fleetsnapshots/{{name}}", runs.get),
-            web.get(f"{GROUP_PATH}/fleets", fleets.listing),
+            web.get(f"{GROUP_PATH}/fleets", fleets.listing, allow_head=False),
             web.get(f"{GROUP_PATH}/fleets/{{name}}", fleets.get),
         ]
 

@@ -9,9 +9,12 @@ import pytest
 
 from aggregator.ledger import Expected
 from aggregator.users import GROUP_PATH
+from common.fleet_api import API_PATH
 from common.formats import load_snapshot
 from tests.aggregator.apiservice.served import NODES, TABLE, TOKEN, Served, served
 from tests.fleet.scene import until
+
+KINDS = ("nodesnapshots", "fleetsnapshots", "fleets")
 
 
 def names(listed: Any) -> list[str]:
@@ -224,6 +227,19 @@ async def test_many_watches_cost_one_look(tmp_path: Path) -> None:
         await until(lambda: len(api.client.server.handler.connections) >= 20)
         await api.scene.join("n2")
         assert set(await asyncio.gather(*watches)) == {"n2"}
+
+
+@pytest.mark.parametrize("path", [*(f"{GROUP_PATH}/{each}" for each in KINDS), "/v1/watch", f"{API_PATH}/v1/watch"])
+async def test_what_is_streamed_has_no_head(tmp_path: Path, path: str) -> None:
+    """A body after HEAD would be taken for the next answer on the connection."""
+    async with served(tmp_path, join=0) as api:
+        reader, writer = await asyncio.open_connection(api.client.host, api.client.port)
+        end = f"HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+        writer.write(f"HEAD {path} {end}\r\nGET /livez {end}Connection: close\r\n\r\n".encode())
+        head, _, rest = (await asyncio.wait_for(reader.read(), 10)).partition(b"\r\n\r\n")
+        writer.close()
+        assert head.startswith(b"HTTP/1.1 405")
+        assert rest.startswith(b"HTTP/1.1 200")
 
 
 async def test_who_does_not_read_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
