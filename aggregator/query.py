@@ -5,6 +5,8 @@ ended when it is late: whatever is asked, the aggregator goes on, and decision 0
 """
 
 import asyncio
+import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -13,7 +15,7 @@ import msgspec
 
 from aggregator.fleet import Fleet
 from aggregator.own_facts import own_values
-from aggregator.query_child import Answer, Given, Request, Verdict
+from aggregator.query_child import NO_MEMORY, Answer, Given, Request, Verdict
 from aggregator.query_facts import FactTable, Row
 from aggregator.query_names import Name, Named, find_names, variable
 from aggregator.query_words import refusal, undecided
@@ -23,12 +25,16 @@ from common.fleet import FleetSnapshot
 from common.fleet_api import Match, QueryBody, QueryGroup, QueryResult
 from common.nodeset import fold_names
 
+_log: Final = logging.getLogger(__name__)
+
 _AT_ONCE: Final = 2
 _WAITING: Final = 32
 _SECONDS: Final = 5
 """Of the child's own time; it may wait for a processor for as long again."""
 _MOST_REQUEST: Final = 16 << 20
-_MOST_ANSWER: Final = 16 << 20
+_LOGGED: Final = 1000
+_ENVIRONMENT: Final = ("PATH", "PYTHONPATH", "LANG")
+"""All of ours that the child gets: no token, no address."""
 _MOST_GROUPS: Final = 100
 _LATE: Final = "the expression takes more time or memory than a query may"
 
@@ -89,22 +95,27 @@ async def _evaluate(request: bytes) -> Answer:
         "aggregator.query_child",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        limit=_MOST_ANSWER,
+        stderr=asyncio.subprocess.PIPE,
+        env={name: value for name in _ENVIRONMENT if (value := os.environ.get(name)) is not None},
     )
     try:
         async with asyncio.timeout(2 * _SECONDS):
-            answer, _ = await process.communicate(request)
+            answer, complaint = await process.communicate(request)
     except TimeoutError as error:
         raise UsageError(_LATE, "Shorten it, or name fewer facts.") from error
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    if process.returncode:
-        if process.returncode > 0:
-            raise FleetError(Code.FLEET_FAILED, "the process that evaluates queries ended at once")
+    if process.returncode == NO_MEMORY or (process.returncode or 0) < 0:  # a signal: its own limits
         raise UsageError(_LATE, "Shorten it, or name fewer facts.")
+    if process.returncode:
+        _log.error("query failed", extra={"detail": complaint[-_LOGGED:].decode(errors="replace")})
+        raise FleetError(
+            Code.FLEET_FAILED,
+            "the process that evaluates queries failed",
+            "The log of the aggregator has the details.",
+        )
     return msgspec.msgpack.decode(answer, type=Answer)
 
 

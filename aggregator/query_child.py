@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _MEMORY: Final = 256 << 20
 """Bytes of address space: the aggregator's own memory limit, in a cluster, is this process's too."""
 _LONGEST_REASON: Final = 200
+NO_MEMORY: Final = 3
+"""Exit status when there was not enough memory."""
 
 
 class Missing(msgspec.Struct, frozen=True, tag=True):
@@ -128,11 +130,14 @@ def _functions(library: Any) -> "list[cel.FunctionDecl]":
 def main() -> None:
     """One request on standard input, its answer on standard output."""
     request = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Request)
-    signal.alarm(request.seconds)  # should nobody be left to end it
+    signal.alarm(2 * request.seconds)  # should nobody be left to end it
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (request.seconds, request.seconds))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    sys.stdout.buffer.write(msgspec.msgpack.encode(evaluate(request)))
+    try:
+        sys.stdout.buffer.write(msgspec.msgpack.encode(evaluate(request)))
+    except MemoryError:
+        sys.exit(NO_MEMORY)
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ class Watchers:
 
     def _begin(self) -> None:
         """What is so now is no news."""
-        self._states = self._now()
+        self._states = self._seen()
         self._runs = {run.id: run.progress() for run in self._fleet.runs.remembered()}
         self._document = self._fleet.latest.document if self._fleet.latest is not None else None
         self._documents.clear()
@@ -158,7 +158,7 @@ class Watchers:
         finally:
             self.stop(WatchEnding.FAILED)  # whatever went wrong, nobody waits in vain
 
-    def _now(self) -> dict[str, _State]:
+    def _seen(self) -> dict[str, _State]:
         latest, known = self._fleet.latest, self._fleet.hub.nodes
         entries = {entry.node: entry for entry in latest.entries} if latest is not None else {}
         states = {}
@@ -169,7 +169,7 @@ class Watchers:
         return states
 
     def _node_changes(self) -> list[WatchEvent]:
-        before, self._states = self._states, self._now()
+        before, self._states = self._states, self._seen()
         alike: dict[tuple[bool, _State], list[str]] = defaultdict(list)
         for name, state in self._states.items():
             if before.get(name) != state:
