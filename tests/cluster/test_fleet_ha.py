@@ -1,6 +1,5 @@
-"""Two aggregators in real pods: the one that leads is killed in the middle of a run, drained, and out of reach."""
+"""Two aggregators in real pods: one leads, and when it is killed in the middle of a run, somebody leads again."""
 
-import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -83,8 +82,7 @@ def test_one_leads_and_both_are_asked_by_their_probes(two: Fleet) -> None:
     assert [each["targetRef"]["name"] for each in endpoints] == ready
 
 
-@pytest.mark.parametrize("how", ["kill", "delete"])
-def test_the_leader_is_lost_in_the_middle_of_a_run(two: Fleet, how: str) -> None:
+def test_the_leader_is_killed_in_the_middle_of_a_run(two: Fleet) -> None:
     before = snapshot(two)["metadata"]["run"]
     leader = holder(two)
     frozen = two.cluster.nodes["gpu-1"]
@@ -92,13 +90,9 @@ def test_the_leader_is_lost_in_the_middle_of_a_run(two: Fleet, how: str) -> None
     asking = two.start("snapshot", "--format", "json", "--deadline", "60s")
     try:
         wait_for(lambda: _waits(two), 30)
-        if how == "kill":
-            signal(node_of(two, leader), "KILL", AGGREGATOR)
-        else:
-            two.kubectl("delete", "pod", leader, *HERE, "--force", "--grace-period=0", "--wait=false")
+        signal(node_of(two, leader), "KILL", AGGREGATOR)
         print(f"led again after {led_anew(two, leader):.1f} s")
         _, complaint = asking.communicate(timeout=60)
-        print(complaint)
     finally:
         signal(frozen, "CONT", AGENT)
         asking.kill()
@@ -119,18 +113,3 @@ def _published(fleet: Fleet) -> str:
     data = fleet.get("configmap", "eidos-fleet", *HERE)["data"]
     run: str = yaml.safe_load(data["snapshot.yaml"])["metadata"]["run"]
     return run
-
-
-def test_the_leader_frozen_and_woken_again(two: Fleet) -> None:
-    leader = holder(two)
-    node = node_of(two, leader)
-    before = json.dumps(two.get("configmap", "eidos-ca", *HERE)["data"])
-    signal(node, "STOP", AGGREGATOR)
-    try:
-        wait_for(lambda: holder(two) != leader, 25)
-        signal(node, "CONT", AGGREGATOR)
-        wait_for(lambda: any(is_ready(each) for each in pods(two, "aggregator")), 30)
-    finally:
-        signal(node, "CONT", AGGREGATOR)
-    snapshot(two)
-    assert json.dumps(two.get("configmap", "eidos-ca", *HERE)["data"]) == before, "the same authority"

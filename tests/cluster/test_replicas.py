@@ -96,31 +96,6 @@ def test_nodes_without_an_answer_each_with_its_reason(fleet: Fleet) -> None:
     }
 
 
-def test_an_agent_whose_image_cannot_be_pulled(fleet: Fleet) -> None:
-    """Its pod says why; the other nodes' answers do not wait for it."""
-    for agent in fleet.agents.values():
-        agent.end(SIGTERM)
-    spec = {"image": "eidos.test/missing:1", "imagePullPolicy": "Never"}
-    patch = {"spec": {"template": {"spec": {"containers": [{"name": "main", **spec}]}}}}
-    fleet.kubectl("patch", "daemonset", "eidos-agent", "-n", fleet.namespace, "-p", json.dumps(patch))
-    try:
-
-        def stuck() -> bool:
-            return any("cannot start" in reason for _, reason in fleet.states(3.0).values())
-
-        wait_for(stuck, 60)
-        assert set(fleet.states(3.0).values()) == {
-            ("unreachable", "link down: its agent's container cannot start (ErrImageNeverPull)"),
-            ("unreachable", "link down: the agent stopped"),  # whose pod the DaemonSet has not replaced yet
-        }
-    finally:
-        fleet.kubectl("rollout", "undo", "daemonset/eidos-agent", "-n", fleet.namespace)
-        fleet.kubectl("delete", "pods", "--all", "-n", fleet.namespace, "--force")
-        fleet.kubectl("rollout", "status", "daemonset/eidos-agent", "-n", fleet.namespace, "--timeout=50s")
-        fleet.join(*NODES)
-        fleet.linked(2)
-
-
 def test_what_others_delete_or_edit_is_put_back(fleet: Fleet) -> None:
     good(fleet)
     run = wait_for(fleet.published, 10)

@@ -1,0 +1,135 @@
+"""What breaks on one node of a fleet: the node is in its right state with its reason, and the others answer."""
+
+import shutil
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from tests.cluster.fleetmode import NAMESPACE, Fleet
+from tests.cluster.images import AGENT_IMAGE, agent_archive
+from tests.cluster.node import SOCKET, Node
+from tests.cluster.replicas import wait_for
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+HERE: Final = ("-n", NAMESPACE)
+GOOD: Final = {"ok", "partial"}
+AGENT: Final = "python -m agent"
+
+
+@pytest.fixture
+def node(installed: Fleet) -> Iterator[Node]:
+    """The node that breaks: one on which no aggregator runs. It is well again at the end."""
+    (aggregator,) = installed.get("pods", *HERE, "-l", "app.kubernetes.io/component=aggregator")["items"]
+    (chosen,) = [each for each in installed.cluster.nodes.values() if each.name != aggregator["spec"]["nodeName"]]
+    yield chosen
+    wait_for(lambda: state_of(installed, chosen, "60s")[0] in GOOD, 120)
+
+
+def run(fleet: Fleet, deadline: str = "5s") -> dict[str, tuple[str, str]]:
+    """State and reason by node."""
+    done = fleet.eidos("snapshot", "--format", "yaml", "--deadline", deadline)
+    assert done.returncode == 0, done.stderr
+    ledger: list[dict[str, Any]] = yaml.safe_load(done.stdout)["ledger"]
+    names = {"cpu-1": "cpu-1", "gpu-1": "gpu-1"}
+    return {
+        name: (line["state"], line.get("reason", "")) for line in ledger for name in names if name in line["nodes"]
+    }
+
+
+def state_of(fleet: Fleet, node: Node, deadline: str = "5s") -> tuple[str, str]:
+    """The broken node's; all others must be well."""
+    states = run(fleet, deadline)
+    state = states.pop(node.name)
+    assert {other for other, _ in states.values()} <= GOOD, states
+    return state
+
+
+def becomes(fleet: Fleet, node: Node, state: str, reason: str, within: float = 90) -> None:
+    """Until it ends in a run like this."""
+    seen: list[tuple[str, str]] = []
+
+    def so() -> bool:
+        seen.append(state_of(fleet, node))
+        return seen[-1] == (state, reason)
+
+    try:
+        wait_for(so, within)
+    except AssertionError:
+        raise AssertionError(f"{node.name} never ended {state}: {reason!r}, but {dict.fromkeys(seen)}") from None
+
+
+def sh(node: Node, script: str) -> str:
+    return node.machine.run(["sh", "-c", script])
+
+
+def kill_agent(node: Node, number: str = "KILL") -> None:
+    sh(node, f"pkill -{number} -f '^[^ ]*{AGENT}' || true")
+
+
+def delete_pod(fleet: Fleet, node: Node) -> None:
+    fleet.kubectl(
+        *("delete", "pods", *HERE, "-l", "app.kubernetes.io/component=agent", "--force", "--grace-period=0"),
+        *("--field-selector", f"spec.nodeName={node.name}"),
+    )
+
+
+def test_an_agent_frozen(installed: Fleet, node: Node) -> None:
+    kill_agent(node, "STOP")
+    try:
+        assert state_of(installed, node) == ("timeout", "no answer within 5 s")
+    finally:
+        kill_agent(node, "CONT")
+
+
+def test_an_agents_pod_deleted(installed: Fleet, node: Node) -> None:
+    delete_pod(installed, node)
+    state, reason = state_of(installed, node, "60s")
+    assert state in GOOD or reason.startswith("link down: "), (state, reason)
+
+
+def test_an_agent_that_keeps_ending(installed: Fleet, node: Node) -> None:
+    """Something else on the node has its port."""
+    kill_agent(node)
+    taken = node.machine.spawn(["/bin/busybox", "httpd", "-f", "-p", "127.0.0.1:8445", "-h", "/tmp"])
+    try:
+        becomes(installed, node, "unreachable", "link down: its agent keeps ending (exit status 2)")
+    finally:
+        taken.kill()
+        sh(node, "pkill -KILL -x busybox || true")
+        delete_pod(installed, node)
+
+
+def test_an_image_that_cannot_be_pulled_on_one_node(installed: Fleet, node: Node) -> None:
+    sh(node, f"$(dirname $(pgrep -a containerd | head -1 | cut -d' ' -f2))/ctr --address={SOCKET} -n k8s.io "
+             f"images rm {AGENT_IMAGE}")  # fmt: skip
+    delete_pod(installed, node)
+    try:
+        becomes(installed, node, "unreachable", "link down: its agent's image cannot be pulled")
+    finally:
+        node.load_image(agent_archive())
+        delete_pod(installed, node)
+
+
+def test_a_node_partitioned(installed: Fleet, node: Node) -> None:
+    """Its packets vanish for a while: no reset, no end."""
+    assert shutil.which("nft")
+    rules = ["add table inet cut", "add chain inet cut out { type filter hook output priority 0; policy drop; }"]
+    node.machine.run_in_network("\n".join(f"nft '{rule}'" for rule in rules))
+    try:
+        assert state_of(installed, node) == ("timeout", "no answer within 5 s")
+    finally:
+        node.machine.run_in_network("nft delete table inet cut")
+
+
+def test_a_kubelet_stopped(installed: Fleet, node: Node) -> None:
+    """The agent needs no kubelet; when it is gone too, it is the node that is not ready."""
+    node.kill("kubelet")
+    try:
+        assert state_of(installed, node)[0] in GOOD
+        kill_agent(node)
+        becomes(installed, node, "not-ready", "kubelet has fallen silent", 150)
+    finally:
+        node.spawn_kubelet()
