@@ -1,6 +1,6 @@
 """Applies the objects of an installation, in an order in which each finds what it needs."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
@@ -33,6 +33,8 @@ class Change(NamedTuple):
     effect: Effect
     images: tuple[str, str] = ("", "")
     """Before and after, where they differ."""
+    generation: int = 0
+    """Of the object as it is now."""
 
     def __str__(self) -> str:
         before, after = self.images
@@ -56,16 +58,13 @@ async def apply(kube: Kube, item: Item, found: Found, *, dry: bool = False) -> C
                 "Choose another --namespace.",
             ) from error
         raise
-    return Change(str(item), _effect(before, after), _images(before, after))
+    generation = int(after["metadata"].get("generation", 0))
+    return Change(str(item), _effect(before, after), _images(before, after), generation)
 
 
-async def apply_all(kube: Kube, items: Iterable[Item], found: Found, heard: Callable[[Change], None]) -> None:
+async def apply_all(kube: Kube, items: Iterable[Item], found: Found) -> list[Change]:
     """Apply objects that do not need each other. Raises the first KubeError once all have been tried."""
-
-    async def one(item: Item) -> None:
-        heard(await apply(kube, item, found))
-
-    await together(one(item) for item in items)
+    return await together(apply(kube, item, found) for item in items)
 
 
 def _effect(before: Manifest | None, after: Manifest) -> Effect:

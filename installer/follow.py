@@ -15,6 +15,7 @@ from installer.objects import AGENT, AGGREGATOR, API_SERVICE
 from installer.settings import PART_OF, PRODUCT
 from installer.situation import (
     Agents,
+    Part,
     Situation,
     Verdict,
     is_lost,
@@ -55,19 +56,24 @@ class Follower:
         async with self._watching.running():
             yield self
 
-    async def aggregator(self, deadline: float) -> None:
-        """Wait until one leads. Raises ClusterError, saying why it will not or has not by the deadline."""
+    async def aggregator(self, generation: int, deadline: float) -> None:
+        """Wait until one leads, of the Deployment as it was applied.
+
+        Raises ClusterError, saying why it will not or has not by the deadline.
+        """
+        self.situation.generations[Part.AGGREGATOR] = generation
         await self._until(lambda: judge_aggregator(self.situation), deadline, "the aggregator does not come up: ")
 
     async def api(self, deadline: float) -> None:
         """Wait until the cluster's API serves the fleet. Raises ClusterError (DEADLINE)."""
         await self._until(lambda: judge_api(self.situation), deadline)
 
-    async def agents(self, deadline: float) -> Agents:
-        """Wait until all are ready, or only those that will not be are left.
+    async def agents(self, generation: int, deadline: float) -> Agents:
+        """Wait until all are ready, or only those that will not be are left; of the DaemonSet as it was applied.
 
         Raises ClusterError when none comes up although there should be some.
         """
+        self.situation.generations[Part.AGENT] = generation
         stuck_since: float | None = None
         while True:
             self._watching.changed.clear()

@@ -82,8 +82,15 @@ class Situation:
     """By UID."""
     events: dict[str, Event] = field(default_factory=dict)
     """By UID."""
+    generations: dict[Part, int] = field(default_factory=dict)
+    """Of the workloads as they were applied: what watches bring may be older for a moment."""
     lost_nodes: set[str] = field(default_factory=set)
     """Nodes that the cluster says are not ready."""
+
+    def is_current(self, part: Part, workload: Deployment | DaemonSet) -> bool:
+        """Whether its controller has seen what was applied."""
+        applied = max(workload.metadata.generation, self.generations.get(part, 0))
+        return workload.status.observed_generation >= applied
 
     def of(self, part: Part) -> list[Pod]:
         """A workload's pods, the newest first."""
@@ -109,7 +116,7 @@ def judge_aggregator(situation: Situation) -> Verdict:
     if wanted is None:
         return Verdict(False, "there is no Deployment yet")
     status = wanted.status
-    current = status.observed_generation >= wanted.metadata.generation
+    current = situation.is_current(Part.AGGREGATOR, wanted)
     if current and status.replicas == status.updated_replicas >= wanted.spec.replicas and status.ready_replicas:
         return Verdict(True, "an aggregator leads")
     pods = situation.of(Part.AGGREGATOR)
@@ -129,7 +136,7 @@ def judge_aggregator(situation: Situation) -> Verdict:
 def judge_agents(situation: Situation) -> Agents:
     """How many of the agents there should be are ready, and why the others are not."""
     wanted = situation.daemon_set
-    if wanted is None or wanted.status.observed_generation < wanted.metadata.generation:
+    if wanted is None or not situation.is_current(Part.AGENT, wanted):
         return Agents(0, 0, {}, [], counted=False)
     pods = situation.of(Part.AGENT)
     ready = 0

@@ -101,21 +101,22 @@ async def carry_out(kube: Kube, plan: Plan, observer: Observer, deadline: float)
     namespace, found = plan.settings.namespace, plan.found
     report = Report(namespace)
     follower = Follower(kube, namespace, observer.detail)
-    heard = report.changes.append
 
     observer.phase(Phase.NAMESPACE)
-    await apply_all(kube, plan.of("Namespace"), found, heard)
+    report.changes += await apply_all(kube, plan.of("Namespace"), found)
     observer.phase(Phase.RBAC)
-    await apply_all(kube, plan.without("Namespace", *_WORKLOADS), found, heard)
+    report.changes += await apply_all(kube, plan.without("Namespace", *_WORKLOADS), found)
     report.changes += await _prune(kube, plan.items)
     async with follower.following():
         observer.phase(Phase.AGGREGATOR)
-        await apply_all(kube, plan.of("Deployment"), found, heard)
-        await follower.aggregator(deadline)
+        (change,) = await apply_all(kube, plan.of("Deployment"), found)
+        report.changes.append(change)
+        await follower.aggregator(change.generation, deadline)
         # Agents mount what the aggregator writes, and dial it at once; they also follow it when versions change.
         observer.phase(Phase.AGENTS)
-        await apply_all(kube, plan.of("DaemonSet"), found, heard)
-        report.agents = await follower.agents(deadline)
+        (change,) = await apply_all(kube, plan.of("DaemonSet"), found)
+        report.changes.append(change)
+        report.agents = await follower.agents(change.generation, deadline)
         if plan.of("APIService"):
             observer.phase(Phase.API)
             await follower.api(deadline)

@@ -30,7 +30,7 @@ class Watching:
         self.trouble: ClusterError | None = None
         """Why a watch has ended that was needed."""
         self._kube = kube
-        self._watches: list[Coroutine[None, None, None]] = []
+        self._watches: list[Callable[[], Coroutine[None, None, None]]] = []
 
     def add(
         self,
@@ -45,13 +45,12 @@ class Watching:
 
         One that is not `needed` may be forbidden, and the rest goes on.
         """
-        self._watches.append(self._watch(path, kind, take, params or {}, needed))
+        self._watches.append(lambda: self._watch(path, kind, take, params or {}, needed))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Watch while the block runs."""
-        tasks = [asyncio.create_task(watching) for watching in self._watches]
-        self._watches = []
+        tasks = [asyncio.create_task(begin()) for begin in self._watches]
         try:
             yield
         finally:

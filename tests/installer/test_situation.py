@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from common.kube.types import ApiService, DaemonSet, Deployment, Event, Node, Pod
-from installer.situation import Situation, is_lost, judge_agents, judge_aggregator, judge_api
+from installer.situation import Part, Situation, is_lost, judge_agents, judge_aggregator, judge_api
 
 _ROLE = {"agent": "node-1", "aggregator": "cpu-1"}
 
@@ -144,6 +144,16 @@ def test_agents_are_done_when_all_are_ready_and_of_the_wanted_version() -> None:
     assert not judge_agents(situation()).done
     # No node is selected: there is nothing to wait for.
     assert judge_agents(situation(daemon_set=daemon_set(0))).done
+
+
+def test_what_was_there_before_it_was_applied_does_not_count() -> None:
+    """A watch may bring the new version later than the answer to applying it."""
+    before = situation(pod("agent", ready=True), daemon_set=daemon_set(1), deployment=deployment(ready=1))
+    assert judge_agents(before).done
+    assert judge_aggregator(before).done
+    before.generations = {Part.AGENT: 2, Part.AGGREGATOR: 2}
+    assert not judge_agents(before).done
+    assert not judge_aggregator(before).done
 
 
 def test_an_upgrade_that_no_agent_gets_through_is_stuck_with_none_ready() -> None:
