@@ -24,24 +24,19 @@ _UNKNOWN: Final = "<unknown>"
 _NONE: Final = "<none>"
 
 
-class Made(NamedTuple):
-    """What a status was made from, to see at once that nothing changed."""
+class Told(NamedTuple):
+    """What a status is made from."""
 
     expected: Expected
     entry: Entry | None
     known: Known | None
     connected: bool
     group: Group | None
-    current: Current[NodeSnapshotStatus]
 
-    def is_of(self, expected: Expected, entry: Entry | None, known: Known | None, connected: bool, group: Group | None) -> bool:  # noqa: E501  # fmt: skip
-        """Whether it was made from just these."""
-        return (
-            self.entry is entry
-            and self.known is known
-            and self.connected is connected
-            and self.group is group
-            and (self.expected is expected or self.expected == expected)
+    def is_as(self, before: "Told") -> bool:
+        """Whether nothing changed. By identity, which costs nothing; expected nodes may be made anew each time."""
+        return all(now is then for now, then in zip(self[1:], before[1:], strict=True)) and (
+            self.expected is before.expected or self.expected == before.expected
         )
 
 
@@ -71,7 +66,7 @@ class NodeSource:
         self.collection: Collection[NodeSnapshotStatus] = Collection()
         self._fleet = fleet
         self._facts = ShownFacts(fleet.catalog)
-        self._made: dict[str, Made] = {}
+        self._made: dict[str, tuple[Told, Current[NodeSnapshotStatus]]] = {}
         self._ledger: tuple[Sequence[Entry], dict[str, Entry]] = ((), {})
         self._looked_at = -_FRESH
         self._uids: dict[str, str] = {}
@@ -101,18 +96,17 @@ class NodeSource:
         if self._ledger[0] is not entries:
             self._ledger = entries, {entry.node: entry for entry in entries}
         ledger, groups = self._ledger[1], fleet.latest.group_of() if fleet.latest else {}
-        made: dict[str, Made] = {}
+        made: dict[str, tuple[Told, Current[NodeSnapshotStatus]]] = {}
         for node in expected:
             name, seen = node.node, fleet.hub.nodes.get(node.node)
-            told = (node, ledger.get(name), known.get(name), bool(seen and seen.link), groups.get(name))
+            told = Told(node, ledger.get(name), known.get(name), bool(seen and seen.link), groups.get(name))
             before = self._made.get(name)
-            made[name] = before if before is not None and before.is_of(*told) else self._make(*told)
+            made[name] = before if before is not None and told.is_as(before[0]) else (told, self._make(told))
         self._made = made
-        return {name: each.current for name, each in made.items()}
+        return {name: current for name, (_, current) in made.items()}
 
-    def _make(
-        self, expected: Expected, entry: Entry | None, known: Known | None, connected: bool, group: Group | None
-    ) -> Made:
+    def _make(self, told: Told) -> Current[NodeSnapshotStatus]:
+        expected, entry, known, connected, group = told
         shown = (self._facts.get(known.facts) if known else None) or Shown()
         status = NodeSnapshotStatus(
             connected=connected,
@@ -129,7 +123,7 @@ class NodeSource:
             os=shown.os,
             agent_version=known.version if known else "",
         )
-        return Made(expected, entry, known, connected, group, Current(expected.labels, status))
+        return Current(expected.labels, status)
 
     def item(self, stored: Stored[NodeSnapshotStatus]) -> NodeSnapshot:
         """See Source."""
