@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from agent.job.config import Config
-from agent.job.workflow import Observer, Phase, Report
+from agent.job.workflow import Report
 from cli import interrupts
+from cli.job_progress import Progress, shown
 from cli.text import aligned, colour_wanted, failure_lines, style
 from common.errors import EidosError, UsageError
 from common.refs import Ref, RefKind, check_writable, parse_ref, write
@@ -31,47 +32,13 @@ class Run:
     target: "Target"
     config: Config
     output: Ref
-    observer: "Progress"
+    observer: Progress
     report: Report | None = None
     error: EidosError | None = None
 
     @property
     def title(self) -> str:
         return f"{self.context or 'cluster'}/{self.config.namespace}"
-
-
-class Progress(Observer):
-    """Keeps the latest word of one run for the display; with `debug` it prints every word."""
-
-    def __init__(self, title: str, debug: bool) -> None:
-        self.title = title
-        self.now = ""
-        self.explanation = ""
-        self._debug = debug
-
-    def phase(self, phase: Phase) -> None:
-        self.now = phase.value
-        if self._debug:
-            click.echo(f"{self.title}: {phase.value}", err=True)
-
-    def detail(self, text: str) -> None:
-        self.explanation = text
-        if self._debug:
-            click.echo(f"{self.title}: {text}", err=True)
-
-    def note(self, text: str) -> None:
-        click.echo(f"Note: {self.title}: {text}", err=True)
-
-    def log(self, line: str) -> None:
-        self.explanation = line
-        if self._debug:
-            click.echo(f"{self.title}: log: {line}", err=True)
-
-    def done(self, report: Report, output: str) -> None:
-        """The run is over; where it spent its time is for people only."""
-        if self._debug or sys.stderr.isatty():
-            times = ", ".join(f"{phase.value} {seconds:.2f} s" for phase, seconds in report.seconds.items())
-            click.echo(f"{self.title}: snapshot of {report.node} written to {output} ({times})", err=True)
 
 
 def plan(
@@ -131,13 +98,8 @@ def execute(runs: list[Run], render: "Callable[[Snapshot], bytes] | None", keep:
 
 
 async def _all(runs: list[Run], render: "Callable[[Snapshot], bytes] | None", keep: bool) -> None:
-    display = asyncio.create_task(_display(runs)) if sys.stderr.isatty() else None
-    try:
+    async with shown([run.observer for run in runs]):
         await asyncio.gather(*(_one(run, render, keep) for run in runs))
-    finally:
-        if display is not None:
-            display.cancel()
-            await asyncio.gather(display, return_exceptions=True)
 
 
 async def _one(run: Run, render: "Callable[[Snapshot], bytes] | None", keep: bool) -> None:
@@ -149,9 +111,10 @@ async def _one(run: Run, render: "Callable[[Snapshot], bytes] | None", keep: boo
             write(run.output, _rendered(run.report, render))
     except EidosError as error:
         run.error = error
+        run.observer.end("failed")
     else:
         for warning in _warnings(run.report):
-            click.echo(f"Warning: {run.title}: {warning}", err=True)
+            run.observer.warn(warning)
         run.observer.done(run.report, str(run.output))
 
 
@@ -171,25 +134,6 @@ def _warnings(report: Report) -> list[str]:
     from common.formats import load_snapshot
 
     return failure_lines(load_snapshot(head + b"\nmeasurements: []\n", report.output))
-
-
-async def _display(runs: list[Run]) -> None:
-    """A line per run with its phase, drawn on standard error while the runs go on."""
-    from rich.console import Console
-    from rich.live import Live
-    from rich.table import Table
-
-    def table() -> Table:
-        drawn = Table.grid(padding=(0, 2))
-        for run in runs:
-            state = "failed" if run.error else "done" if run.report else run.observer.now
-            drawn.add_row(run.title, state, run.observer.explanation)
-        return drawn
-
-    with Live(table(), console=Console(stderr=True), auto_refresh=False, transient=True) as live:
-        while True:
-            live.update(table(), refresh=True)
-            await asyncio.sleep(0.2)
 
 
 def _summary(runs: list[Run]) -> list[str]:

@@ -244,6 +244,6 @@ def test_progress_on_a_terminal(jobs: Jobs, namespace: str) -> None:
     os.close(ours)
     assert process.wait(timeout=30) == 0, shown
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
-    assert re.search(r"/snapshots +pod", text)
-    assert "the pod runs on node gpu-1" in text
+    assert re.search(r"\bpod +[\d.]+ s", text)
+    assert re.search(r"\bcollect +[\d.]+ s +the pod runs on node gpu-1", text)
     assert re.search(r"snapshot of gpu-1 written to snap.yaml \(permissions [\d.]+ s, ", text)
