@@ -13,6 +13,7 @@ import msgspec
 from common.errors import Code, InputError, UsageError
 
 _LONGEST_FILE: Final = 16 << 20
+_MOST_LEVELS: Final = 64  # a kubeconfig has seven; extensions may have more
 
 
 class _Entry(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
@@ -138,12 +139,28 @@ def _read_file(path: str) -> _File:
     if len(content) > _LONGEST_FILE:
         raise InputError(Code.INPUT_TOO_LARGE, f"the kubeconfig {path} is longer than {_LONGEST_FILE} bytes")
     try:
+        _refuse_depth(content)
         # An empty file is an empty configuration to kubectl; in YAML it is a null.
         return msgspec.yaml.decode(content, type=_File | None) or _File()
     except msgspec.ValidationError as error:  # names the place and the types, not the value
         raise InputError(Code.INPUT_MALFORMED, f"the kubeconfig {path} is malformed: {error}") from error
     except (msgspec.DecodeError, RecursionError):  # would quote the line, which may hold a token
         raise InputError(Code.INPUT_MALFORMED, f"the kubeconfig {path} is not YAML") from None
+
+
+def _refuse_depth(content: bytes) -> None:
+    """Raise RecursionError before libyaml's composer, which calls itself for each level, runs out of stack."""
+    import yaml
+
+    depth = 0
+    try:
+        for event in yaml.parse(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MOST_LEVELS:
+                raise RecursionError
+    except yaml.YAMLError:
+        return  # the decoder says so
 
 
 _E = TypeVar("_E", Cluster, User)

@@ -202,6 +202,15 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert "hunter2" not in str(caught.value) + repr(caught.value.__cause__)
 
 
+@pytest.mark.parametrize("deep", ["a: " + "[" * 100_000, "- " * 100_000 + "x"], ids=["brackets", "dashes"])
+def test_a_kubeconfig_nested_without_end(tmp_path: Path, deep: str) -> None:
+    """libyaml's composer would run out of stack and take the program with it."""
+    path = tmp_path / "config"
+    path.write_text(deep)
+    with pytest.raises(InputError, match="is not YAML"):
+        load_target(str(path))
+
+
 def test_nothing_secret_shows(tmp_path: Path) -> None:
     target = load_target(str(_kubeconfig(tmp_path / "config")), environment={})
     assert "hunter2" not in repr(target) + str(target) + json.dumps(str(target.credentials))
