@@ -1,12 +1,13 @@
 """/metrics: the process in numbers, for Prometheus. Labels are reasons and states, never nodes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 
+from aggregator.duty import Duty
 from aggregator.fleet import Fleet
 from common.fleet import NodeState
 
@@ -16,11 +17,14 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 class FleetCollector:
     """Reads the counters when asked; nothing is counted twice."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, duty: Callable[[], Duty]) -> None:
         self._fleet = fleet
+        self._duty = duty
 
     def collect(self) -> Iterable[Metric]:
         """What Prometheus asks a collector."""
+        leads = self._duty() is Duty.LEADING
+        yield GaugeMetricFamily("eidos_leading", "Whether this aggregator serves agents and users.", int(leads))
         yield from self._links()
         yield from self._content()
         yield from self._runs()
@@ -85,9 +89,9 @@ def _by(name: str, text: str, label: str, counts: Mapping[str, int]) -> Metric:
 class Exposition:
     """Renders /metrics from a registry of its own: the library's global one stays empty."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, duty: Callable[[], Duty]) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(FleetCollector(fleet))
+        self._registry.register(FleetCollector(fleet, duty))
         ProcessCollector(registry=self._registry)
 
     def render(self) -> bytes:

@@ -38,7 +38,7 @@ class Api:
         self._fleet = fleet
         self._settings = settings
         self._duty = duty
-        self._exposition = Exposition(fleet)
+        self._exposition = Exposition(fleet, duty)
         self._waiting = 0
 
     def routes(self) -> list[web.RouteDef]:

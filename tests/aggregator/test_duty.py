@@ -56,7 +56,10 @@ async def test_a_standby_says_that_it_is_one_and_nothing_else(tmp_path: Path) ->
             assert status == 503
             assert "another one leads" in text
         assert await ask(fleet, "GET", "/readyz") == (503, "standby\n")
-        assert [(await ask(fleet, "GET", path))[0] for path in ("/livez", "/metrics")] == [200, 200]
+        assert (await ask(fleet, "GET", "/livez"))[0] == 200
+        status, text = await ask(fleet, "GET", "/metrics")
+        assert status == 200
+        assert "eidos_leading 0.0" in text
 
 
 async def test_nodes_that_are_gone_for_good_are_forgotten_unless_they_are_linked(tmp_path: Path) -> None:

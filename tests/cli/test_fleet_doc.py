@@ -38,7 +38,7 @@ def test_every_state_is_described() -> None:
 
 async def test_every_metric_is_described(tmp_path: Path) -> None:
     fleet = Fleet(Settings(tmp_path), list)
-    families = list(FleetCollector(fleet).collect())
+    families = list(FleetCollector(fleet, lambda: Duty.LEADING).collect())
     served = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
     described = set(re.findall(r"`(eidos_[a-z_]+)", PAGE))
     assert served <= described
