@@ -11,7 +11,6 @@ import msgspec
 from aggregator.ledger import Agent
 from common.kube.types import ContainerState, ContainerStatus, ObjectMeta, PodStatus
 
-NO_POD: Final = "no agent's pod is on the node"
 _IMAGE: Final = frozenset(("ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable"))
 _STARTING: Final = frozenset(("", "ContainerCreating", "PodInitializing"))
 _NODE_NAME: Final = "metadata.name"
@@ -58,7 +57,8 @@ class AgentState(NamedTuple):
     reason: str = ""
 
 
-NONE: Final = AgentState(Agent.DOWN, NO_POD)
+NONE: Final = AgentState(Agent.DOWN, "no agent's pod is on the node")
+GOING: Final = AgentState(Agent.DOWN, "its agent's pod is being removed")
 
 
 def node_of(pod: AgentPod) -> str:
@@ -75,7 +75,7 @@ def node_of(pod: AgentPod) -> str:
 def state_of(pod: AgentPod) -> AgentState:
     """How the agent in a pod is."""
     if pod.metadata.deletion_timestamp:
-        return AgentState(Agent.DOWN, "its agent's pod is being removed")
+        return GOING
     if pod.status.phase in ("Failed", "Succeeded"):
         why = f" ({pod.status.reason})" if pod.status.reason else ""
         return AgentState(Agent.DOWN, f"its agent's pod has ended{why}")
@@ -91,7 +91,7 @@ def state_of(pod: AgentPod) -> AgentState:
 
 def best(states: Iterable[AgentState]) -> AgentState:
     """Of several pods on a node, as while one replaces another, the one that says most for the node."""
-    return min(states, key=lambda state: (state.agent is not Agent.RUNNING, "removed" in state.reason), default=NONE)
+    return min(states, key=lambda state: (state.agent is not Agent.RUNNING, state == GOING), default=NONE)
 
 
 def _trouble(status: ContainerStatus) -> str:
