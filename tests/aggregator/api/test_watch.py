@@ -11,9 +11,11 @@ import aiohttp
 import pytest
 
 from aggregator import watch
-from aggregator.watch import MOST_WAITING, MOST_WATCHERS, Watcher
-from common.fleet_api import WatchAlive, WatchEnd, WatchEnding
+from aggregator.api import watching as watching_api
+from aggregator.watch import MOST_WAITING, MOST_WATCHERS, Watcher, Watchers
+from common.fleet_api import NodeChange, WatchAlive, WatchEnd, WatchEnding
 from tests.aggregator.api.test_http import User, api
+from tests.fleet.scene import until
 
 Event = dict[str, Any]
 
@@ -27,7 +29,7 @@ class Lines:
 
     async def until(self, wanted: Callable[[Event], bool]) -> Event:
         """The next event of a kind; those before it are seen, too."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             while line := await self._response.content.readline():
                 self.seen.append(json.loads(line))
                 if wanted(self.seen[-1]):
@@ -90,6 +92,19 @@ async def test_no_more_than_a_house_full(tmp_path: Path, monkeypatch: pytest.Mon
         await lines.until(lambda event: True)
         assert (await user.problem("GET", "/v1/watch"))["status"] == 429
     assert MOST_WATCHERS >= 16
+
+
+async def test_a_connection_that_nobody_reads_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = [NodeChange("", 1, "n" * 1_000_000, expected=True, connected=True)] * 4
+    monkeypatch.setattr(watching_api, "_TAKEN_WITHIN", 0.2)
+    monkeypatch.setattr(watch, "_EVERY", 0.01)
+    monkeypatch.setattr(Watchers, "_node_changes", lambda watchers: large)
+    async with api(tmp_path, join=0) as user:
+        port = user.fleet.local.server.api_port
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=user.fleet.context, limit=1024)
+        writer.write(f"GET /v1/watch HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {user.token}\r\n\r\n".encode())
+        await until(lambda: user.fleet.counts.http_dropped["slow-watcher"] == 1)
+        writer.transport.abort()
 
 
 async def test_who_does_not_take_its_events_is_dropped_and_told_why() -> None:
