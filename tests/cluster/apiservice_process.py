@@ -21,7 +21,7 @@ from aggregator.fleet import Fleet
 from aggregator.ledger import Expected
 from aggregator.local import write_whole
 from aggregator.server import Server
-from aggregator.settings import RunSettings, Settings
+from aggregator.settings import LinkSettings, RunSettings, Settings
 from aggregator.signer import LOCAL_ISSUER, LOCAL_SERVICE_ACCOUNT, LocalSigner
 from aggregator.tls import Authority, OwnCertificates
 from common.kube.client import Kube
@@ -50,7 +50,10 @@ async def main() -> None:
     for each in nodes:
         write_whole(directory / "tokens" / each.node, signer.token(each.node).encode())
     names = (f"eidos-api.{options.namespace}.svc", "localhost", "127.0.0.1")
-    settings = Settings(directory, "127.0.0.1", 0, options.address, 0, names, run=RunSettings(warming=0.0))
+    patient = LinkSettings(hello_within=60.0)  # a thousand agents dial at once, on a machine that may be busy
+    settings = Settings(
+        directory, "127.0.0.1", 0, options.address, 0, names, link=patient, run=RunSettings(warming=0.0)
+    )
     fleet = Fleet(settings, lambda: nodes)
     certificates = OwnCertificates(Authority(), names)
     certificates.authority.rotate()

@@ -300,6 +300,7 @@ def test_eidos_fleet_says_why_it_cannot_be_asked(cluster: Cluster, tmp_path: Pat
 # ---- five thousand
 
 
+@pytest.mark.timeout(400)
 def test_five_thousand_nodes(cluster: Cluster, tmp_path: Path, record_property: Any) -> None:
     with in_api(cluster, tmp_path, 5000, 1000) as api:
         api.take()
