@@ -8,8 +8,7 @@ import pytest
 
 from aggregator.settings import LinkSettings
 from aggregator.signer import LocalSigner
-from common import wire
-from common.wire import Closed, Hello, Renew
+from common.wire import Closed, Renew
 from tests.fleet.scene import Scene, scene, until
 
 NODES = ["n1", "n2"]
@@ -133,16 +132,18 @@ async def test_an_agent_cannot_report_for_another_node(tmp_path: Path) -> None:
     """Nothing in any frame names a node: what is said on a link is about the node of its token."""
     async with scene(tmp_path, NODES) as fleet:
         liar = await fleet.join("n1", number=0)
-        await fleet.join("n2", number=1)
+        honest = await fleet.join("n2", number=1)
         await fleet.run()
-        before = fleet.fleet.snapshot_of("n2")
+        before = {node: fleet.fleet.snapshot_of(node) for node in NODES}
+        assert before["n1"] is not None
+        assert before["n2"] is not None
         liar.change("666")
+        # It even says that it has what the other node has, under the other's digests.
+        liar._sections.update({kind: honest._sections[kind] for kind in list(honest._sections)[:2]})
         await fleet.run()
-        assert fleet.fleet.snapshot_of("n2") == before or before is not None
-        after = fleet.fleet.snapshot_of("n2")
-        assert after is not None
-        assert before is not None
-        assert after.measurements == before.measurements
-        link = await fleet.dial(fleet.token("n1"))
-        link.send(wire.encode(Hello(1, 1, "n2")))
-        assert fleet.hub.nodes["n2"].link is not None
+        after = {node: fleet.fleet.snapshot_of(node) for node in NODES}
+        assert after["n2"] is not None
+        assert after["n2"].measurements == before["n2"].measurements
+        assert after["n1"] is not None
+        assert after["n1"].metadata.source_node == "n1"
+        assert after["n1"].measurements != before["n1"].measurements
