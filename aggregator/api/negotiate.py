@@ -17,6 +17,8 @@ _TYPES: Final = {
 }
 _CONTENT_TYPE: Final = {Format.JSON: "application/json", Format.YAML: "application/yaml"}
 _LARGE: Final = 1 << 16
+RENDERING: Final = web.AppKey("rendering", dict[int, asyncio.Task[bytes]])
+"""What is being rendered, by its identity: the fifty callers of one run, who all want it at once, share one text."""
 
 
 def wanted_format(request: web.Request) -> Format:
@@ -58,8 +60,17 @@ async def render(
         known = [text.strip().removeprefix("W/") for text in request.headers.get("If-None-Match", "").split(",")]
         if tag in known or "*" in known:
             return web.Response(status=304, headers=headers)
-    body = await asyncio.to_thread(dump_plain, value, form) if form is Format.YAML else msgspec.json.encode(value)
+    body = await _as_yaml(request, value) if form is Format.YAML else msgspec.json.encode(value)
     response = web.Response(status=status, body=body, content_type=_CONTENT_TYPE[form], headers=headers)
     if len(body) > _LARGE:
         response.enable_compression()
     return response
+
+
+async def _as_yaml(request: web.Request, value: object) -> bytes:
+    under_way = request.app[RENDERING]
+    rendering = under_way.get(id(value))
+    if rendering is None:
+        rendering = under_way[id(value)] = asyncio.create_task(asyncio.to_thread(dump_plain, value, Format.YAML))
+        rendering.add_done_callback(lambda done: under_way.pop(id(value), None))
+    return await asyncio.shield(rendering)  # whoever leaves takes nothing from the others

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from aggregator.api import views
 from aggregator.api.metrics import CONTENT_TYPE, Exposition
-from aggregator.api.negotiate import render
+from aggregator.api.negotiate import RENDERING, render
 from aggregator.api.openapi import DescriptionApi
 from aggregator.api.problems import errors_as_problems, on_duty, users_only
 from aggregator.api.queries import QueryApi
@@ -182,6 +182,7 @@ def application(
     app = web.Application(
         client_max_size=settings.most_body, middlewares=[errors_as_problems, on_duty(duty), users_only(users)]
     )
+    app[RENDERING] = {}
     watching = WatchApi(fleet, duty)
     app.on_shutdown.append(watching.stop)
     served = [*Api(fleet, settings, duty).routes(), *QueryApi(fleet, settings).routes(), *watching.routes()]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from aggregator.settings import ApiSettings, RunSettings, Settings
+from common.formats import Format, dump_plain
 from tests.fleet.profiles import PROFILES, snapshot
 from tests.fleet.scene import QUICK_RUNS, Scene, scene, until
 
@@ -255,6 +257,31 @@ async def test_fifty_equal_requests_at_once_cost_one_run(tmp_path: Path) -> None
         assert {status for status, _, _ in answers} == {200}
         assert len(documents) == 1
         assert user.fleet.counts.runs == {"joined": 49, "done": 1}
+
+
+async def test_callers_who_want_the_same_text_at_once_share_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, may_end = [], threading.Event()
+
+    def slowly(value: object, form: Format) -> bytes:
+        asked.append(value)
+        may_end.wait(20)
+        return dump_plain(value, form)
+
+    monkeypatch.setattr("aggregator.api.negotiate.dump_plain", slowly)
+    async with api(tmp_path) as user:
+        await user.ask("POST", "/v1/runs")
+        yaml_please = {"headers": {"Accept": "application/yaml"}}
+        asking = [asyncio.create_task(user.ask("GET", "/v1/snapshot", **yaml_please)) for _ in range(50)]
+        await until(lambda: user.fleet.local.server.api_connections >= 50)
+        await until(lambda: asked)
+        asking.pop().cancel()
+        may_end.set()
+        answers = await asyncio.gather(*asking)
+        assert {status for status, _, _ in answers} == {200}
+        assert len({body for _, body, _ in answers}) == 1
+        assert len(asked) < 10, "one, but for those who came when it was done"
 
 
 async def test_fifty_different_requests_are_queued_or_refused(tmp_path: Path) -> None:
