@@ -24,7 +24,7 @@ from tests.cluster.manifests import pod
 pytestmark = pytest.mark.cluster
 
 _MB: Final = 1e6
-_MOST_OF_OURS: Final = 140 * _MB
+_MOST_OF_OURS: Final = 110 * _MB
 """What may come on top of the base image, unpacked."""
 
 # Importing every module finds what the image lacks of the libraries that are imported early; the rest is named.
