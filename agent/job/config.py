@@ -1,5 +1,6 @@
 """What a user may choose about the Job."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,10 +22,18 @@ LABELS: Final = {
     MANAGED_BY: "eidos",
 }
 
+_KNOWN_BY: Final = ("app.kubernetes.io/name", "app.kubernetes.io/component")
+"""Labels that the manifests bear too (manifests/job), and nothing else of Eidos does."""
+
 PRIVILEGED_REQUESTS: Final = {"cpu": "100m", "memory": "128Mi"}
 PRIVILEGED_LIMITS: Final = {"cpu": "1", "memory": "512Mi"}
 RESTRICTED_REQUESTS: Final = {"cpu": "50m", "memory": "64Mi"}
 RESTRICTED_LIMITS: Final = {"cpu": "500m", "memory": "256Mi"}
+
+
+def belongs(labels: Mapping[str, str]) -> bool:
+    """Whether an object with these labels is of Job mode, made by a run or from the manifests."""
+    return all(labels.get(name) == LABELS[name] for name in _KNOWN_BY)
 
 
 @dataclass(frozen=True, slots=True)

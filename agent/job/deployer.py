@@ -73,8 +73,8 @@ class Deployer:
                 return
             except TakenError as taken:
                 self.names = self.names.aside(rbac=True)
-                self._note(f"{taken} belongs to another run; this one uses {self.names.account}")
-        raise ClusterError(Code.CLUSTER_CONFLICT, "other runs keep taking the names this run needs")
+                self._note(f"{taken}; this run uses {self.names.account}")
+        raise ClusterError(Code.CLUSTER_CONFLICT, "others keep taking the names this run needs")
 
     async def _check_planned(self) -> list[PermissionCheck]:
         here, there = self.config.namespace, self.names.output_namespace
@@ -149,9 +149,9 @@ class Deployer:
                 if self.names.own_rbac:
                     self._outgrown += [item for item in others if item.made]
                 self.names = self.names.aside(rbac=True)
-                self._note(f"{taken} belongs to another run; this one uses {self.names.account}")
+                self._note(f"{taken}; this run uses {self.names.account}")
                 await self._plan()
-        raise ClusterError(Code.CLUSTER_CONFLICT, "other runs keep taking the names this run needs")
+        raise ClusterError(Code.CLUSTER_CONFLICT, "others keep taking the names this run needs")
 
     async def _ensure_all(self, items: list[Wanted]) -> None:
         # The ServiceAccount first: whoever creates it owns the names, and others step aside before making more.

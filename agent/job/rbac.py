@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from agent.job import objects
-from agent.job.config import LABELS, MANAGED_BY, RUN_ANNOTATION, Config
+from agent.job.config import LABELS, MANAGED_BY, RUN_ANNOTATION, Config, belongs
 from agent.job.names import Names
 from agent.job.objects import Manifest
 from common.errors import ClusterError, Code
@@ -30,7 +30,7 @@ class Action(StrEnum):
 
 
 class TakenError(Exception):
-    """The RBAC objects of that name belong to another run, which will delete them when it ends."""
+    """The RBAC objects of that name belong to somebody else, or to another run, which deletes them when it ends."""
 
 
 @dataclass(slots=True)
@@ -97,7 +97,8 @@ def wanted(config: Config, names: Names) -> list[Wanted]:
 async def look(kube: Kube, items: list[Wanted], run: str) -> None:
     """Find out how each object stands.
 
-    Raises TakenError when another run's temporary ones have these names, ClusterError for a namespace that is going.
+    Raises TakenError when another run's temporary ones have these names, or somebody else's that would have to be
+    changed; ClusterError for a namespace that is going.
     """
     await together(_look(kube, item, run) for item in items)
 
@@ -115,15 +116,19 @@ async def _look(kube: Kube, item: Wanted, run: str) -> None:
     metadata = there["metadata"]
     owner = metadata.get("annotations", {}).get(RUN_ANNOTATION, "")
     item.uid = metadata["uid"]
-    item.ours = metadata.get("labels", {}).get(MANAGED_BY) == LABELS[MANAGED_BY]
+    labels = metadata.get("labels", {})
+    item.ours = labels.get(MANAGED_BY) == LABELS[MANAGED_BY]
     if item.resource == "namespaces":
         _judge_namespace(item, metadata, owner)
         return
+    item.ours = item.ours and belongs(labels)
     if owner not in ("", run):
-        raise TakenError(str(item))
+        raise TakenError(f"{item} belongs to another run")
     if item.manifest.get("roleRef") != there.get("roleRef"):
-        raise TakenError(str(item))  # a binding's role cannot be changed, and this one is for something else
+        raise TakenError(f"{item} is for another role")  # which cannot be changed in a binding
     item.change = _change(item.manifest, there)
+    if item.change and not belongs(labels):
+        raise TakenError(f"{item} was not made by Eidos and is left alone")
     item.action = Action.PATCH if item.change else Action.KEEP
 
 

@@ -129,6 +129,30 @@ async def test_a_binding_to_another_role_is_not_used(api: JobApi, kube: Kube) ->
             await _looked(kube)
 
 
+@pytest.mark.parametrize("labels", [{}, {MANAGED_BY: "Helm"}, {**LABELS, "app.kubernetes.io/component": "agent"}])
+@pytest.mark.parametrize("kind", ["roles", "clusterroles", "rolebindings", "clusterrolebindings"])
+async def test_others_objects_are_never_changed(api: JobApi, kube: Kube, kind: str, labels: dict[str, str]) -> None:
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "eidos"}
+    role["kind"] = "ClusterRole" if kind.startswith("cluster") else "Role"
+    content: dict[str, Any] = {"roleRef": role} if kind.endswith("bindings") else {"rules": []}
+    there = api.add(kind, {"metadata": {"name": "eidos", "labels": labels}, **content}, "gpu-operator")
+    async with kube:
+        with pytest.raises(TakenError, match="eidos was not made by Eidos and is left alone"):
+            await _looked(kube)
+    assert list(api.store.all(kind)) == [there]
+
+
+async def test_what_the_manifests_made_is_mended_and_not_ours_to_delete(api: JobApi, kube: Kube) -> None:
+    """kubectl apply -f manifests/job/1-deps.yaml says by two labels what it is for."""
+    labels = {"app.kubernetes.io/name": "eidos", "app.kubernetes.io/component": "snapshot"}
+    api.add("clusterroles", {"metadata": {"name": "eidos", "labels": labels}, "rules": []})
+    async with kube:
+        wanted, _ = await _ensured(kube)
+    role = next(item for item in wanted if item.resource == "clusterroles")
+    assert api.one("clusterroles", "eidos")["rules"] == role.manifest["rules"]
+    assert not role.ours
+
+
 async def test_what_may_not_be_looked_at_is_taken_as_it_is(api: JobApi, kube: Kube) -> None:
     api.forbidden |= {("get", kind) for kind in KINDS}
     async with kube:

@@ -280,5 +280,5 @@ async def test_names_that_turn_out_to_be_taken_leave_nothing(api: JobApi) -> Non
     api.before = before
     heard = Heard()
     await _run(api, Config(seconds=30, cleanup_rbac=True), heard)
-    assert heard.notes[0].startswith("ClusterRole eidos belongs to another run; this one uses eidos-")
+    assert heard.notes[0].startswith("ClusterRole eidos belongs to another run; this run uses eidos-")
     assert api.everything() - {("clusterroles", ("", "eidos"))} == {("pods", ("gpu-operator", "eidos-x7k2p"))}
