@@ -15,7 +15,8 @@ demo: setup ## snapshot this machine twice, prove that nothing drifted; then a f
 	@$(BIN)/python -m tools.demo
 
 test: setup lint ## lint, then every test that can run on this machine
-	$(PYTEST) $(PYTEST_ARGS)
+	$(PYTEST) -n logical --maxprocesses 8 -m "not cluster and not systemd" $(PYTEST_ARGS)
+	$(PYTEST) -m "cluster or systemd" $(PYTEST_ARGS)
 
 lint: setup ## ruff, mypy --strict, import arrows
 	$(BIN)/ruff check .

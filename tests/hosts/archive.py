@@ -212,7 +212,7 @@ def _pack_bytes(content: bytes) -> str:
 
 def _fold_blocks(blocks: dict[str, list[str]]) -> Iterator[tuple[str, list[str]]]:
     """Directories that differ in their number only, in the order of the first, as one with a range."""
-    folded: dict[tuple[str, tuple[str, ...]], list[tuple[int, str, list[str]]]] = {}
+    folded: dict[tuple[str, bool, tuple[str, ...]], list[tuple[int, str, list[str]]]] = {}
     for directory, block in blocks.items():
         lines = _fold_names(block)
         if not lines:
@@ -223,8 +223,8 @@ def _fold_blocks(blocks: dict[str, list[str]]) -> Iterator[tuple[str, list[str]]
         # cpu0 is on node0 as cpu1 is: a line that a neighbour has too is not about the directory's number.
         beside = {line for step in (-1, 1) for line in blocks.get(f"{stem}{int(number or -9) + step}", ())}
         template = tuple(line if not number or line in beside else _templated(line, number) for line in lines)
-        folded.setdefault((stem, template), []).append((int(number or 0), directory, lines))
-    for (stem, template), members in folded.items():
+        folded.setdefault((stem, bool(number), template), []).append((int(number or 0), directory, lines))
+    for (stem, _, template), members in folded.items():
         for run in _runs(sorted(members)):
             if len(run) > 1:
                 yield f"{stem}[{run[0][0]}-{run[-1][0]}]", list(template)

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.hosts.archive import ArchiveError, dump, parse, unpack
@@ -125,6 +125,7 @@ _CONTENTS = st.one_of(
     st.dictionaries(_PATHS, _CONTENTS, max_size=12),
     st.dictionaries(_PATHS.map("{}l".format), st.sampled_from(["../x", "t0", "t1", "t2", "a b", "{}"]), max_size=6),
 )
+@example({"/d/a": b"", "/d1/a": b""}, {"/d/al": "../x", "/d1/al": "../x"})
 def test_what_is_written_is_read(files: dict[str, bytes], links: dict[str, str]) -> None:
     tree = Tree(files=dict(files), links=dict(links))
     text = dump(tree)
