@@ -67,13 +67,15 @@ class LinkEndpoint:
 class Connection(asyncio.Protocol):
     """One connection: a request's head, admission, then frames."""
 
-    __slots__ = ("_deadline", "_endpoint", "_head", "_link", "_node", "_reader", "_transport")
+    __slots__ = ("_deadline", "_endpoint", "_head", "_link", "_node", "_reader", "_transport", "_unfinished")
 
     def __init__(self, endpoint: LinkEndpoint) -> None:
         self._endpoint = endpoint
         self._head: bytearray | None = bytearray()
         """What came of the request; None when it is whole."""
         self._reader: FrameReader | None = None
+        self._unfinished = 0
+        """Its part of the endpoint's sum."""
         self._link: Link | None = None
         self._node: Node | None = None
         # The event loop itself ends a handshake that is late, and says so to nobody.
@@ -96,7 +98,7 @@ class Connection(asyncio.Protocol):
         """The connection has ended, by whomever."""
         self._endpoint.connections.discard(self)
         self._greeted()
-        self._forget_unfinished()
+        self._count_unfinished(0)
         if self._link is not None and self._node is not None:
             self._link.close(Closed.LOST)  # unless it was closed for a better reason
             self._endpoint.hub.detach(self._node, self._link)
@@ -126,10 +128,11 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _take_frames(self, reader: FrameReader, data: bytes) -> None:
-        endpoint, held = self._endpoint, reader.held
-        for opcode, payload in reader.feed(data):
+        endpoint = self._endpoint
+        messages = reader.feed(data)
+        self._count_unfinished(reader.held)
+        for opcode, payload in messages:
             self._message(opcode, payload)
-        endpoint.unfinished += reader.held - held
         if reader.held and endpoint.unfinished > endpoint.hub.settings.most_unfinished:
             raise FrameError(Closed.FULL, "too much that is unfinished on all links together")
 
@@ -204,12 +207,13 @@ class Connection(asyncio.Protocol):
                 "link closed", extra={"node": self._node.name, "reason": error.reason.value, "detail": str(error)}
             )
         self._link.close(error.reason)
-        self._forget_unfinished()
+        self._reader = None
+        self._count_unfinished(0)
 
-    def _forget_unfinished(self) -> None:
-        if self._reader is not None:
-            self._endpoint.unfinished -= self._reader.held
-            self._reader = None
+    def _count_unfinished(self, held: int) -> None:
+        """The only place that changes the sum, by what this connection's part changes, so that it cannot drift."""
+        self._endpoint.unfinished += held - self._unfinished
+        self._unfinished = held
 
     def _refuse(self, reason: Closed, status: int) -> None:
         if self._transport.is_closing():

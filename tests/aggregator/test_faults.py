@@ -267,6 +267,35 @@ async def test_unfinished_messages_are_bounded_over_all_links_together(tmp_path:
         await until(lambda: fleet.counts.closed[Closed.FULL] == 1)
         assert sum(agent.dialled.ended.done() for agent in agents) <= 1
         await until(lambda: fleet.hub.connected == 2)
+        assert 800_000 < fleet.endpoint.unfinished < 1_000_000
+        await fleet.hang_up()
+        await until(lambda: fleet.hub.connected == 0)
+        assert fleet.endpoint.unfinished == 0
+
+
+async def test_a_bad_message_in_two_parts_leaves_nothing_unfinished(tmp_path: Path) -> None:
+    async with scene(tmp_path, NODES) as fleet:
+        agent = await fleet.join("n1")
+        agent.dialled.transport.write(masked(300_000) + bytes(200_000))
+        await until(lambda: fleet.endpoint.unfinished)
+        agent.dialled.transport.write(bytes(100_000))
+        await asyncio.wait_for(agent.dialled.ended, 10)
+        assert fleet.counts.closed == {Closed.BAD_FRAME: 1}
+        assert fleet.endpoint.unfinished == 0
+
+
+async def test_a_bad_message_before_part_of_another_leaves_nothing_unfinished(tmp_path: Path) -> None:
+    async with scene(tmp_path, NODES) as fleet:
+        agent = await fleet.join("n1")
+        agent.dialled.transport.write(masked(10) + bytes(10) + masked(300_000) + bytes(5000))
+        await asyncio.wait_for(agent.dialled.ended, 10)
+        assert fleet.counts.closed == {Closed.BAD_FRAME: 1}
+        assert fleet.endpoint.unfinished == 0
+
+
+def masked(size: int) -> bytes:
+    """The head of a message of so many bytes."""
+    return b"\x82\xff" + size.to_bytes(8, "big") + bytes(4)
 
 
 async def test_a_message_that_never_ends_is_silence(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from aggregator.endpoint import LinkEndpoint
 from aggregator.local import LocalFleet
 from aggregator.run import Run, RunRequest
 from aggregator.selector import Selector
@@ -90,6 +91,11 @@ class Scene:
     def link_port(self) -> int:
         """Where agents dial."""
         return self.local.server.link_port
+
+    @property
+    def endpoint(self) -> LinkEndpoint:
+        """Where links end."""
+        return self.local.server._endpoint
 
     def token(self, node: str, **options: object) -> str:
         """A token of this fleet's signer."""
