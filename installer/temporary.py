@@ -74,6 +74,7 @@ async def _remove(target: "Target", namespace: str, observer: Observer) -> Clust
             trouble = await asyncio.shield(task)
         except asyncio.CancelledError:
             if task.done():
+                observer.note("the removal was cut short; eidos fleet uninstall removes what is left")
                 raise
             observer.note("still removing what was installed; this takes a moment")
             cancelled = True
