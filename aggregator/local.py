@@ -10,8 +10,6 @@ The same directory can be served again: keys and tokens stay.
 """
 
 import asyncio
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Final
 from aggregator.auth import Authenticator
 from aggregator.fleet import Fleet
 from aggregator.ledger import Expected
+from aggregator.local_files import kept, kept_token, write_whole
 from aggregator.publish import DirectoryPublisher
 from aggregator.server import Server
 from aggregator.settings import Settings
@@ -43,11 +42,9 @@ class LocalFleet:
         private = self.directory / "private"
         for directory in (private, self.directory / "tokens", self.directory / "published"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.signer = LocalSigner(_kept(private / "signer.pem"))
+        self.signer = LocalSigner(kept(private / "signer.pem"))
         write_whole(private / "signer.pem", self.signer.key_pem)
-        self.user_token = (
-            (_kept(self.directory / "user-token") or secrets.token_urlsafe(32).encode()).decode().strip()
-        )
+        self.user_token = kept_token(self.directory / "user-token")
         write_whole(self.directory / "user-token", self.user_token.encode())
         expected = [Expected(node, labels=(labels or {}).get(node, {})) for node in self.nodes]
         self.fleet = Fleet(
@@ -85,7 +82,8 @@ class LocalFleet:
     def write_tokens(self) -> None:
         """A fresh token for every node. Raises OSError."""
         for node in self.nodes:
-            write_whole(self.token_file(node), self.signer.token(node, seconds=TOKEN_SECONDS).encode())
+            token = self.signer.token(node, seconds=TOKEN_SECONDS)
+            write_whole(self.token_file(node), token.encode(), lasting=False)  # every start writes them anew
 
     async def start(self) -> None:
         """Serve. Raises OSError when an address is taken."""
@@ -108,16 +106,3 @@ class LocalFleet:
                 self._keep()
             if self._certificates.is_due():
                 self.server.use_certificate(self._certificates.issue())
-
-
-def _kept(path: Path) -> bytes | None:
-    return path.read_bytes() if path.exists() else None
-
-
-def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write so that a reader sees the old content or the new. Raises OSError."""
-    new = path.with_name(f".{path.name}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    os.replace(new, path)

@@ -74,6 +74,9 @@ class TokenUser:
     """One user with one token, who may do everything: a local fleet's owner. Compared in constant time."""
 
     def __init__(self, token: str, name: str = "owner") -> None:
+        """Raises ValueError for an empty token: whoever presents none would have it."""
+        if not token.strip():
+            raise ValueError("a user's token is empty")
         self._token = token.encode()
         self._user = User(name)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from aggregator.local import write_whole
+from aggregator.local_files import write_whole
 from aggregator.signer import LocalSigner
 from tests.fleet.processes import Agent, Aggregator, Client, Rogue
 from tests.fleet.stepping import STEP

@@ -19,7 +19,7 @@ from aggregator.auth import Authenticator
 from aggregator.cluster.users import ClusterUsers
 from aggregator.fleet import Fleet
 from aggregator.ledger import Expected
-from aggregator.local import write_whole
+from aggregator.local_files import write_whole
 from aggregator.server import Server
 from aggregator.settings import LinkSettings, RunSettings, Settings
 from aggregator.signer import LOCAL_ISSUER, LOCAL_SERVICE_ACCOUNT, LocalSigner
