@@ -32,9 +32,15 @@ async def body(request: web.Request, kind: type[T], within: float) -> T:
 
 def limit(query: Mapping[str, str]) -> int:
     """How many items a page has. Raises UsageError."""
-    text = query.get("limit", str(DEFAULT_ITEMS))
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= MOST_ITEMS):
-        raise UsageError(f"limit must be a number from 1 to {MOST_ITEMS}")
+    return whole_number(query, "limit", DEFAULT_ITEMS, MOST_ITEMS)
+
+
+def whole_number(query: Mapping[str, str], name: str, default: int, most: int) -> int:
+    """A number from 1 to `most`, which has nine digits at most. Raises UsageError."""
+    text = query.get(name, str(default))
+    # The length first: int() takes long for many digits, and refuses thousands of them with an error of its own.
+    if not (len(text) <= 9 and text.isascii() and text.isdigit() and 0 < int(text) <= most):
+        raise UsageError(f"{name} must be a number from 1 to {most}")
     return int(text)
 
 

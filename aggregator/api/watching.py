@@ -7,10 +7,10 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
+from aggregator.api.requests import whole_number
 from aggregator.duty import Duty
 from aggregator.fleet import Fleet
 from aggregator.watch import Watchers
-from common.errors import UsageError
 from common.fleet_api import LONGEST_WATCH, NDJSON, WatchEnding
 
 _TAKEN_WITHIN: Final = 20.0
@@ -39,7 +39,7 @@ class WatchApi:
         Begins with `start`, which says how things are, and ends with `end`, which says why, after `seconds` at the
         latest. `alive` comes when nothing happens. Who does not read in time is dropped.
         """
-        seconds = _seconds(request.query.get("seconds", str(LONGEST_WATCH)))
+        seconds = whole_number(request.query, "seconds", LONGEST_WATCH, LONGEST_WATCH)
         with self._watchers.watching() as watcher:
             response = web.StreamResponse(headers={"Content-Type": NDJSON, "Cache-Control": "no-cache"})
             await response.prepare(request)
@@ -57,9 +57,3 @@ class WatchApi:
             finally:
                 until.cancel()
         return response
-
-
-def _seconds(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= LONGEST_WATCH):
-        raise UsageError(f"seconds must be a number from 1 to {LONGEST_WATCH}")
-    return int(text)
