@@ -10,6 +10,7 @@ The same directory can be served again: keys and tokens stay.
 """
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from aggregator.fleet import Fleet
 from aggregator.ledger import Expected
 from aggregator.local_files import kept, kept_token, write_whole
 from aggregator.publish import DirectoryPublisher
+from aggregator.renewal import Renewal
 from aggregator.server import Server
 from aggregator.settings import Settings
 from aggregator.signer import LOCAL_ISSUER, LOCAL_SERVICE_ACCOUNT, LocalSigner
@@ -28,6 +30,9 @@ from aggregator.users import TokenUser
 
 TOKEN_SECONDS: Final = 3600.0
 _RENEWED_EVERY: Final = TOKEN_SECONDS / 3
+_LOOKED_EVERY: Final = 5.0
+
+_log: Final = logging.getLogger(__name__)
 
 
 class LocalFleet:
@@ -36,7 +41,7 @@ class LocalFleet:
     def __init__(
         self, settings: Settings, nodes: Sequence[str], labels: Mapping[str, Mapping[str, str]] | None = None
     ) -> None:
-        """`nodes` are the expected ones; `labels` may give some of them labels. Raises OSError."""
+        """`nodes` are the expected ones; `labels` may give some of them labels. Raises InputError, OSError."""
         self.directory = settings.directory
         self.nodes = tuple(nodes)
         private = self.directory / "private"
@@ -58,6 +63,7 @@ class LocalFleet:
         )
         self._certificates.authority.rotate()
         self._keep()
+        self._served = True
         self.server = Server(
             self.fleet,
             Authenticator(self.signer, LOCAL_ISSUER, LOCAL_SERVICE_ACCOUNT),
@@ -69,11 +75,12 @@ class LocalFleet:
     def _keep(self) -> None:
         files = dict(self._certificates.authority.files)
         write_whole(self.directory / BUNDLE, files.pop(BUNDLE), mode=0o644)
+        for name, content in files.items():
+            write_whole(self.directory / "private" / name, content)
         for old in set((self.directory / "private").glob("authority-*.pem")):
             if old.name not in files:
                 old.unlink()
-        for name, content in files.items():
-            write_whole(self.directory / "private" / name, content)
+        self._stored = True
 
     def token_file(self, node: str) -> Path:
         """Where a node's agent finds its token."""
@@ -99,10 +106,24 @@ class LocalFleet:
         await self.server.stop()
 
     async def _renew(self) -> None:
+        renewal = Renewal(_RENEWED_EVERY)
         while True:
-            await asyncio.sleep(_RENEWED_EVERY)
+            await asyncio.sleep(_LOOKED_EVERY)
+            if renewal.is_due() and self.renew():
+                renewal.done()
+
+    def renew(self) -> bool:
+        """Fresh tokens, and the certificates that are due. False when it has to be tried again, as the log says."""
+        try:
             self.write_tokens()
-            if self._certificates.authority.rotate():
+            self._stored = not self._certificates.authority.rotate() and self._stored
+            if not self._stored:
                 self._keep()
-            if self._certificates.is_due():
+            self._served = not self._certificates.is_due() and self._served
+            if not self._served:
                 self.server.use_certificate(self._certificates.issue())
+                self._served = True
+        except OSError as error:  # a full disk, most of the time
+            _log.error("not renewed yet, tried again soon", extra={"detail": str(error)})
+            return False
+        return True

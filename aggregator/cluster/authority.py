@@ -27,6 +27,7 @@ _log: Final = logging.getLogger(__name__)
 SECRET: Final = "eidos-authority"  # noqa: S105  # its name
 _ATTEMPTS: Final = 10
 _RENEWAL_EVERY: Final = 1800.0
+_AGAIN_AFTER: Final = 30.0
 
 
 class SecretObject(msgspec.Struct, frozen=True):
@@ -47,6 +48,7 @@ class SecretAuthority:
         self._path = path_of("v1", "secrets", namespace, SECRET)
         self._metadata = {"name": SECRET, "namespace": namespace, "labels": LABELS}
         self._own = OwnCertificates(Authority(), names)
+        self._is_owed = False
 
     @property
     def bundle(self) -> bytes:
@@ -86,19 +88,25 @@ class SecretAuthority:
 
     async def _renew(self, renewed: Renewed) -> None:
         while True:
-            await asyncio.sleep(_RENEWAL_EVERY)
+            await asyncio.sleep(_AGAIN_AFTER if self._is_owed else _RENEWAL_EVERY)
             await self.renew(renewed)
 
     async def renew(self, renewed: Renewed) -> None:
-        """Renew what is due."""
+        """Renew what is due. What cannot be used yet, as the log says, is due until it can."""
         rotated = self._own.authority.rotate()
         if rotated:
             try:
                 await self.mend()
             except KubeError as error:  # its guard tries again
                 _log.error("new authority not stored yet", extra={"detail": error.message})
-        if rotated or self._own.is_due():
-            await renewed(self._own.issue())
+        if rotated or self._is_owed or self._own.is_due():
+            self._is_owed = True
+            try:
+                await renewed(self._own.issue())
+            except OSError as error:  # OpenSSL takes files only, and there may be no room for one
+                _log.error("server certificate not renewed, tried again soon", extra={"detail": str(error)})
+                return
+            self._is_owed = False
 
     async def _read(self) -> SecretObject | None:
         try:

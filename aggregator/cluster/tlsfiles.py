@@ -7,7 +7,6 @@ go belongs together, and a pair that does not fit is read again later.
 
 import asyncio
 import logging
-import ssl
 from pathlib import Path
 from typing import Final
 
@@ -51,11 +50,11 @@ class TlsFiles:
                 before, self._bundle = self._bundle, bundle
                 try:
                     await renewed(pair)
-                except ssl.SSLError:
+                except OSError:  # ssl.SSLError is one
                     self._bundle = before
                     raise
                 self._pair = pair
-            except (InputError, ssl.SSLError) as error:
+            except (InputError, OSError) as error:
                 _log.error("certificate not taken", extra={"directory": str(self._directory), "detail": str(error)})
 
     def _read(self) -> tuple[Pair, bytes]:

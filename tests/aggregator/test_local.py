@@ -1,16 +1,21 @@
 """The directory of a local fleet: what is made, kept, refused and renewed in it."""
 
+import logging
 import os
+import ssl
 from pathlib import Path
 
 import pytest
 from multidict import CIMultiDict
 
+from aggregator import local as local_module
 from aggregator.local import LocalFleet
 from aggregator.local_files import kept_token, write_whole
+from aggregator.renewal import Renewal
 from aggregator.settings import Settings
 from aggregator.users import Credentials, TokenUser
 from common.errors import InputError
+from tests.fleet.scene import until
 
 
 def local(directory: Path, *nodes: str) -> LocalFleet:
@@ -54,3 +59,54 @@ def test_what_cannot_be_written_leaves_the_old_content_and_nothing_else(
         write_whole(file, b"new")
     assert file.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+async def test_renewal_goes_on_after_a_write_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(local_module, "_LOOKED_EVERY", 0.01)
+    monkeypatch.setattr(local_module, "_RENEWED_EVERY", 0.0)
+    fleet = LocalFleet(Settings(tmp_path, api_address="127.0.0.1", link_address="127.0.0.1"), ["n1"])
+    await fleet.start()
+    first = fleet.token_file("n1").read_text()
+    tokens = tmp_path / "tokens"
+    tokens.rename(tmp_path / "elsewhere")
+    with caplog.at_level(logging.ERROR):
+        await until(lambda: "not renewed yet" in caplog.text)
+    tokens.mkdir()
+    await until(lambda: fleet.token_file("n1").exists() and fleet.token_file("n1").read_text() != first)
+    await fleet.stop()
+
+
+async def test_a_certificate_that_could_not_be_used_is_used_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = local(tmp_path)
+    used: list[bytes] = []
+    outcomes = [OSError(28, "No space left on device"), ssl.SSLError("no"), None, None]
+
+    def use(pair: tuple[bytes, bytes]) -> None:
+        if (outcome := outcomes.pop(0)) is not None:
+            raise outcome
+        used.append(pair[0])
+
+    monkeypatch.setattr(fleet.server, "use_certificate", use)
+    monkeypatch.setattr(fleet._certificates, "is_due", iter([True, False, False, False]).__next__)
+    assert [fleet.renew() for _ in range(4)] == [False, False, True, True]
+    assert len(used) == 1
+
+
+def test_renewal_is_due_in_time_when_the_clock_was_set_and_until_it_was_done() -> None:
+    wall, steady = [1000.0], [5.0]
+    renewal = Renewal(100.0, lambda: wall[0], lambda: steady[0])
+    assert not renewal.is_due()
+    for step in (3600.0, -3600.0):
+        wall[0] += step
+        assert renewal.is_due()
+        assert renewal.is_due(), "until it was done"
+        renewal.done()
+        assert not renewal.is_due()
+    wall[0], steady[0] = wall[0] + 99.0, steady[0] + 99.0
+    assert not renewal.is_due()
+    wall[0], steady[0] = wall[0] + 2.0, steady[0] + 2.0
+    assert renewal.is_due()

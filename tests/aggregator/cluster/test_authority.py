@@ -77,6 +77,24 @@ async def test_a_secret_that_is_deleted_or_edited_is_put_back(api: FakeApiServer
         await asyncio.gather(following, return_exceptions=True)
 
 
+async def test_a_certificate_that_could_not_be_used_is_used_later(
+    api: FakeApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with kube_of(api) as kube:
+        made = authority_of(kube)
+        await made.load()
+        monkeypatch.setattr(made._own, "is_due", iter([True, False, False]).__next__)
+        outcomes: list[OSError | None] = [OSError(28, "No space left on device"), None]
+
+        async def renewed(_: Pair) -> None:
+            if (outcome := outcomes.pop(0)) is not None:
+                raise outcome
+
+        for left in (1, 0, 0):
+            await made.renew(renewed)
+            assert len(outcomes) == left
+
+
 async def test_rotation_is_stored_before_anything_is_signed_with_it(api: FakeApiServer) -> None:
     old = Authority()
     old.rotate(datetime.now(UTC) - AUTHORITY_LIFETIME * 0.9)
