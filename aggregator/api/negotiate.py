@@ -9,12 +9,12 @@ from aiohttp import web
 from common.fleet_api import NDJSON
 from common.formats import Format, dump_plain
 
-_TYPES: Final = {
-    "application/json": Format.JSON,
-    "application/yaml": Format.YAML,
-    "application/x-yaml": Format.YAML,
-    "text/yaml": Format.YAML,
+_NAMES: Final = {
+    Format.JSON: ("application/json", NDJSON),
+    Format.YAML: ("application/yaml", "application/x-yaml", "text/yaml"),
 }
+"""What each format may be asked for by; whoever wants lines takes the JSON of what is not streamed."""
+_WILD: Final = ("application/*", "*/*")
 _CONTENT_TYPE: Final = {Format.JSON: "application/json", Format.YAML: "application/yaml"}
 _LARGE: Final = 1 << 16
 RENDERING: Final = web.AppKey("rendering", dict[int, asyncio.Task[bytes]])
@@ -22,20 +22,37 @@ RENDERING: Final = web.AppKey("rendering", dict[int, asyncio.Task[bytes]])
 
 
 def wanted_format(request: web.Request) -> Format:
-    """The best format the Accept header allows; JSON when it does not care. Raises HTTPNotAcceptable."""
-    accept = request.headers.get("Accept", "*/*")
-    best: tuple[float, Format] | None = None
-    for part in accept.split(",")[:32]:
-        media, _, parameters = part.partition(";")
-        quality = _quality(parameters)
-        offered = _TYPES.get(media.strip().lower())
-        if offered is None and media.strip() in ("*/*", "application/*", NDJSON):
-            offered = Format.JSON
-        if offered is not None and quality > 0 and (best is None or quality > best[0]):
-            best = quality, offered
+    """The best format the Accept header allows; JSON when it does not care. Raises HTTPNotAcceptable.
+
+    What names a format goes before what it is only a part of (RFC 9110, 12.5.1); of equals the first is taken.
+    """
+    accepted = _accepted(request)
+    best: tuple[float, int] | None = None
+    chosen = Format.JSON
+    for form, names in _NAMES.items():
+        given = [accepted[name] for name in names if name in accepted]
+        given = given or [accepted[name] for name in _WILD if name in accepted][:1]
+        for quality, place in given:
+            if quality > 0 and (best is None or (-quality, place) < best):
+                best, chosen = (-quality, place), form
     if best is None:
         raise web.HTTPNotAcceptable(text="answers are application/json or application/yaml")
-    return best[1]
+    return chosen
+
+
+def wants_lines(request: web.Request) -> bool:
+    """Whether progress is to be streamed."""
+    return _accepted(request).get(NDJSON, (0.0, 0))[0] > 0
+
+
+def _accepted(request: web.Request) -> dict[str, tuple[float, int]]:
+    """What the caller takes: quality and place by media range."""
+    accepted: dict[str, tuple[float, int]] = {}
+    header = ",".join(request.headers.getall("Accept", ["*/*"]))
+    for place, part in enumerate(header.split(",")[:32]):
+        media, _, parameters = part.partition(";")
+        accepted.setdefault(media.strip().lower(), (_quality(parameters), place))
+    return accepted
 
 
 def _quality(parameters: str) -> float:

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from aggregator.api.negotiate import render
+from aggregator.api.negotiate import render, wanted_format
 from aggregator.api.requests import after, body, limit
 from aggregator.fleet import Fleet
 from aggregator.query import Queries
@@ -35,5 +35,6 @@ class QueryApi:
         return await self._answer(request, await body(request, QueryBody, self._settings.body_within))
 
     async def _answer(self, request: web.Request, asked: QueryBody) -> web.Response:
+        wanted_format(request)  # refuses before anything is evaluated
         run, document = self._fleet.last()
         return await render(request, await self._queries.answer(asked, run, document))

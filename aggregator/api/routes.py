@@ -9,7 +9,7 @@ from aiohttp import web
 
 from aggregator.api import views
 from aggregator.api.metrics import CONTENT_TYPE, Exposition
-from aggregator.api.negotiate import RENDERING, render
+from aggregator.api.negotiate import RENDERING, render, wanted_format, wants_lines
 from aggregator.api.openapi import DescriptionApi
 from aggregator.api.problems import errors_as_problems, on_duty, users_only
 from aggregator.api.queries import QueryApi
@@ -76,8 +76,8 @@ class Api:
 
         With `Accept: application/x-ndjson` progress is streamed, one object a line; the last is done or failed.
         """
+        wanted_format(request)  # refuses before the fleet is asked
         run_request = self._run_request(await body(request, RunBody, self._settings.body_within))
-        stream = NDJSON in request.headers.get("Accept", "")
         if "respond-async" in request.headers.get("Prefer", ""):
             run = self._fleet.runs.start(run_request)
             return await render(request, run.progress(), status=202, headers={"Location": f"/v1/runs/{run.id}"})
@@ -86,7 +86,7 @@ class Api:
         run = self._fleet.runs.start(run_request)
         self._waiting += 1
         try:
-            if stream:
+            if wants_lines(request):
                 return await self._stream(request, run)
             await run.ended.wait()
         finally:
