@@ -139,7 +139,7 @@ def _told(seeded: "Seeded") -> str:
 
 
 def _wait(fleet: "LocalFleet") -> None:
-    """Until Ctrl-C."""
+    """Until Ctrl-C, or the aggregator's end; agents may be killed, to see what becomes of their nodes."""
     click.echo("\nIt is left running. In another shell:\n")
     for name, value in _variables(fleet):
         click.echo(f"  export {name}={value}")
@@ -148,7 +148,8 @@ def _wait(fleet: "LocalFleet") -> None:
     click.echo("Ctrl-C ends it.")
     try:
         while True:
-            fleet.check()
+            for sentence in fleet.lost():
+                click.echo(f"{sentence[0].upper()}{sentence[1:]}. The rest goes on.")
             time.sleep(0.5)
     except KeyboardInterrupt:
         click.echo("\nStopping.")

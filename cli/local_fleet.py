@@ -27,6 +27,8 @@ OWN_PROCESS: Final = 16
 _SHARED: Final = 8
 _STARTS_WITHIN: Final = 60.0
 _STOPS_WITHIN: Final = 5.0
+_AGGREGATOR: Final = "aggregator"
+_LONGEST_MESSAGE: Final = 400
 _PR_SET_PDEATHSIG: Final = 1
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a private directory is made in it
 _ROOM: Final = 512 << 20
@@ -62,7 +64,14 @@ class LocalFleet:
 
     def check(self) -> None:
         """Raise FleetError when one of its processes has ended."""
-        self._processes.check()
+        _refuse_ended(self._processes)
+
+    def lost(self) -> list[str]:
+        """Agents that have ended since this was asked last, a sentence each. Raises FleetError without aggregator."""
+        ended = dict(self._processes.ended())
+        if _AGGREGATOR in ended:
+            raise _failure(_AGGREGATOR, ended[_AGGREGATOR])
+        return [f"the {name} {how}" for name, how in ended.items()]
 
 
 @contextmanager
@@ -92,16 +101,16 @@ def local_fleet(directory: Path, nodes: Sequence[LocalNode]) -> Iterator[LocalFl
         processes = stack.enter_context(_Processes(directory / "logs"))
         home = directory / "fleet"
         names = fold_names(node.name for node in nodes)
-        aggregator = processes.start("aggregator", "aggregator", "--local", str(home), "--nodes", names)
+        aggregator = processes.start(_AGGREGATOR, "aggregator", "--local", str(home), "--nodes", names)
         ports = _ports(aggregator, processes)
         links = ("--aggregator", f"https://127.0.0.1:{ports['link_port']}", "--ca-file", str(home / "ca.crt"))
         for node in nodes:
             if node.root is None:
                 token = ("--token-file", str(home / "tokens" / node.name))
-                processes.start(node.name, "agent", *links, *token, "--node", node.name, "--health-port", "0")
+                processes.start(_agents([node]), "agent", *links, *token, "--node", node.name, "--health-port", "0")
         for mine in shares([node for node in nodes if node.root is not None]):
             roots = [f"{node.name}={node.root}" for node in mine]
-            processes.start(mine[0].name, "agent.replay", *links, "--tokens", str(home / "tokens"), *roots)
+            processes.start(_agents(mine), "agent.replay", *links, "--tokens", str(home / "tokens"), *roots)
         yield LocalFleet(home, processes, ports["api_port"])
 
 
@@ -109,6 +118,11 @@ def shares(replayed: Sequence[LocalNode]) -> list[Sequence[LocalNode]]:
     """Which replayed nodes are in one process: a process each, or where they are many a few processes."""
     processes = len(replayed) if len(replayed) <= OWN_PROCESS else _SHARED
     return [replayed[number::processes] for number in range(processes)]
+
+
+def _agents(nodes: Sequence[LocalNode]) -> str:
+    """What their process is called."""
+    return f"agent{'s' if len(nodes) > 1 else ''} of {fold_names(node.name for node in nodes)}"
 
 
 def _ports(aggregator: "subprocess.Popen[bytes]", processes: "_Processes") -> dict[str, int]:
@@ -120,10 +134,19 @@ def _ports(aggregator: "subprocess.Popen[bytes]", processes: "_Processes") -> di
     if not line:
         with suppress(subprocess.TimeoutExpired):
             aggregator.wait(_STOPS_WITHIN if ready else 0.0)
-        processes.check()
+        _refuse_ended(processes)
         raise FleetError(Code.DEADLINE, f"the aggregator did not start within {_STARTS_WITHIN:g} s")
     ports: dict[str, int] = json.loads(line)
     return ports
+
+
+def _refuse_ended(processes: "_Processes") -> None:
+    for name, how in processes.ended():
+        raise _failure(name, how)
+
+
+def _failure(name: str, how: str) -> FleetError:
+    return FleetError(Code.FLEET_FAILED, f"the {name} {how}")
 
 
 class _Processes:
@@ -132,6 +155,7 @@ class _Processes:
     def __init__(self, logs: Path) -> None:
         self.started: dict[tuple[str, Path], subprocess.Popen[bytes]] = {}
         """By name and log."""
+        self._told: set[str] = set()
         self._logs = logs
         self._files: list[IO[bytes]] = []
         self._libc = ctypes.CDLL(None, use_errno=True)  # loaded here: after fork() only little is allowed
@@ -156,8 +180,8 @@ class _Processes:
             file.close()
 
     def start(self, name: str, module: str, *arguments: str) -> "subprocess.Popen[bytes]":
-        """`python -m module`; its log goes to a file of that name."""
-        path = self._logs / f"{name}.{module}.log"
+        """`python -m module`; `name` is what it is called when it ends."""
+        path = self._logs / f"{len(self.started)}.{module}.log"
         log = path.open("wb")
         self._files.append(log)
         process = subprocess.Popen(
@@ -170,7 +194,7 @@ class _Processes:
             start_new_session=True,  # Ctrl-C is for us: we end them in order
             preexec_fn=self._die_with_parent,  # noqa: PLW1509 - there are no other threads yet
         )
-        self.started[name if name == module else f"{module} of {name}", path] = process
+        self.started[name, path] = process
         return process
 
     def _die_with_parent(self) -> None:
@@ -178,12 +202,35 @@ class _Processes:
         if os.getppid() != self._parent:  # it ended before we asked
             os._exit(1)
 
-    def check(self) -> None:
-        """Raise FleetError when one has ended, with the last line of its log."""
+    def ended(self) -> Iterator[tuple[str, str]]:
+        """The name of each that has ended, and how in a few words. Each is told once."""
+        from cli.text import visible
+
         for (name, log), process in self.started.items():
-            if (status := process.poll()) is not None:
-                last = log.read_text("utf-8", "replace").strip().rpartition("\n")[2][:400]
-                raise FleetError(Code.FLEET_FAILED, f"the process {name!r} ended with status {status}: {last}")
+            if name not in self._told and (status := process.poll()) is not None:
+                self._told.add(name)
+                message = _last_message(log.read_text("utf-8", "replace"))
+                yield name, _fate(status) + (f"; its log ends with: {visible(message)}" if message else "")
+
+
+def _fate(status: int) -> str:
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:  # real-time signals have no names
+        return f"was killed by signal {-status}"
+
+
+def _last_message(log: str) -> str:
+    """What the last line says, without what is beside it; the line itself where it is no record."""
+    line = log.strip().rpartition("\n")[2]
+    with suppress(ValueError):
+        record = json.loads(line)
+        if isinstance(record, dict):
+            said = (record.get("message"), record.get("detail"))
+            line = ": ".join(text for text in said if isinstance(text, str))
+    return line[:_LONGEST_MESSAGE]
 
 
 def _environment() -> dict[str, str]:

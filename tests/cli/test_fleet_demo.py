@@ -1,5 +1,6 @@
 """`eidos fleet demo`: what it shows, that it notices what it misses, and that nothing stays however it ends."""
 
+import os
 import signal
 from contextlib import nullcontext
 from dataclasses import replace
@@ -87,21 +88,62 @@ def test_nothing_stays_however_it_ends(until: str, number: signal.Signals, statu
 
 
 def test_a_process_that_dies_is_told(tmp_path: Path) -> None:
-    with local_fleet.local_fleet(tmp_path, [LocalNode("a", tmp_path)]) as fleet:
+    with local_fleet.local_fleet(tmp_path, [LocalNode("a", tmp_path), LocalNode("b", tmp_path)]) as fleet:
         fleet.check()
-        processes = fleet._processes.started
-        aggregator = next(process for (name, _), process in processes.items() if name == "aggregator")
-        aggregator.kill()
-        aggregator.wait()
-        with pytest.raises(FleetError, match="the process 'aggregator' ended with status -9"):
-            fleet.check()
+        assert fleet.lost() == []
+        processes = {name: process for (name, _), process in fleet._processes.started.items()}
+        processes["agent of a"].kill()
+        processes["agent of a"].wait()
+        (sentence,) = fleet.lost()
+        assert sentence.startswith("the agent of a was killed by SIGKILL")
+        assert "{" not in sentence
+        assert fleet.lost() == [], "told once"
+        processes["aggregator"].kill()
+        processes["aggregator"].wait()
+        with pytest.raises(FleetError, match="the aggregator was killed by SIGKILL"):
+            fleet.lost()
     assert all(process.returncode is not None for process in processes.values())
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ("", ""),
+        ('{"time": "t", "message": "old"}\n{"time": "t", "message": "link down", "detail": "refused"}\n',
+         "link down: refused"),
+        ("Traceback\nKeyError: 'x'\n", "KeyError: 'x'"),
+        ("17", "17"),
+        ('{"message": 3}', ""),
+    ],
+)  # fmt: skip
+def test_of_a_log_the_last_message_is_told(log: str, said: str) -> None:
+    assert local_fleet._last_message(log) == said
+
+
+def test_how_a_process_ended() -> None:
+    assert local_fleet._fate(3) == "ended with status 3"
+    assert local_fleet._fate(-signal.SIGTERM) == "was killed by SIGTERM"
+    assert local_fleet._fate(-(signal.SIGRTMIN + 2)) == f"was killed by signal {signal.SIGRTMIN + 2}"
+
+
+def test_a_kept_demo_goes_on_without_an_agent() -> None:
+    running = start_demo("--nodes", "4", "--keep")
+    os.kill(running.child("h100-8x-ib-1="), signal.SIGKILL)
+    assert running.process.stdout is not None
+    line = running.process.stdout.readline()
+    assert line.startswith("The agent of h100-8x-ib-1 was killed by SIGKILL")
+    assert line.endswith("The rest goes on.\n")
+    os.kill(running.child(" -m aggregator "), signal.SIGKILL)
+    assert "the aggregator was killed by SIGKILL" in running.process.stdout.readline()
+    assert end(running, signal.SIGCONT) == 4
 
 
 def test_a_fleet_that_does_not_start_says_why(tmp_path: Path) -> None:
     (tmp_path / "fleet").write_text("in the way")
     with (
-        pytest.raises(FleetError, match=r"the process 'aggregator' ended with status 2: .*cannot serve"),
+        pytest.raises(
+            FleetError, match="the aggregator ended with status 2; its log ends with: eidos-aggregator: cannot serve"
+        ),
         local_fleet.local_fleet(tmp_path, [LocalNode("a", tmp_path)]),
     ):
         pytest.fail("it started")
