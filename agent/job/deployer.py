@@ -6,7 +6,7 @@ from typing import Final
 
 from agent.job import objects, rbac
 from agent.job.cleanup import Removal
-from agent.job.config import RUN_ANNOTATION, CleanupOptions, Config
+from agent.job.config import RUN_ANNOTATION, CleanupOptions, Config, belongs
 from agent.job.follow import Followed, Follower, wait_deleted
 from agent.job.names import Names, choose
 from agent.job.rbac import Action, TakenError, Wanted
@@ -87,7 +87,8 @@ class Deployer:
         ]
         checks = await check(self._kube, needed)
         refuse_missing(checks, _ASK)
-        await together((rbac.rehearse(self._kube, self._wanted), self._rehearse_job(), self._check_output()))
+        rehearsals = (rbac.rehearse(self._kube, self._wanted), self._rehearse_job())
+        await together((*rehearsals, self._check_job(), self._check_output()))
         return checks
 
     def _output_verbs(self) -> tuple[str, ...]:
@@ -113,6 +114,10 @@ class Deployer:
                 raise
 
     async def _check_output(self) -> None:
+    async def _check_job(self) -> None:
+        """Somebody else's Job of that name is never deleted, so the run need not begin."""
+        await self._job_there()
+
         """Somebody else's ConfigMap of that name is never overwritten, so the run need not begin."""
         if self.names.own_output:
             return
@@ -199,16 +204,13 @@ class Deployer:
         return (self.names.output_namespace, self.names.output_name) if own else None
 
     async def _in_use(self) -> bool:
-        """Whether a Job of our name belongs to a living run. One that does not is deleted, and seen to be gone."""
-        try:
-            there = await self._kube.get(self._job_path, Job)
-        except KubeError as error:
-            if error.code is Code.CLUSTER_NOT_FOUND:
-                return False
-            raise
+        """Whether a Job of our name is still wanted. One that has finished is deleted, and seen to be gone."""
+        there = await self._job_there()
+        if there is None:
+            return False
         uid = there.metadata.uid
         finished = any(c.type in ("Complete", "Failed") and c.status == "True" for c in there.status.conditions)
-        if RUN_ANNOTATION in there.metadata.annotations and not finished and not there.metadata.deletion_timestamp:
+        if not finished and not there.metadata.deletion_timestamp:
             return True
         try:
             await self._kube.delete(self._job_path, propagation="Foreground", preconditions={"uid": uid})
@@ -220,6 +222,22 @@ class Deployer:
         return False
 
     # ---- waiting ----
+    async def _job_there(self) -> Job | None:
+        """The Job of our name. Raises CLUSTER_CONFLICT for one that is somebody else's."""
+        try:
+            there = await self._kube.get(self._job_path, Job)
+        except KubeError as error:
+            if error.code is Code.CLUSTER_NOT_FOUND:
+                return None
+            raise
+        if belongs(there.metadata.labels) or RUN_ANNOTATION in there.metadata.annotations:
+            return there
+        raise ClusterError(
+            Code.CLUSTER_CONFLICT,
+            f"Job {self.config.namespace}/{self.names.job} was not made by Eidos and is left alone",
+            "Choose another --job-name, or --unique-name; one that is done with may be deleted by hand.",
+        )
+
 
     async def wait_for_pod_ready(self, seconds: float) -> Verdict:
         """Wait until the pod runs or has run. Raises as soon as it is clear that it will not, saying why."""

@@ -206,8 +206,13 @@ async def test_events_and_output_may_be_out_of_sight(api: JobApi) -> None:
     assert (await _run(api)).node == "gpu-1"
 
 
-async def test_a_living_runs_job_is_left_alone(api: JobApi) -> None:
-    theirs = {"metadata": {"name": "eidos", "annotations": {RUN_ANNOTATION: "theirs"}}, "status": {"active": 1}}
+_BY_HAND = {"app.kubernetes.io/name": "eidos", "app.kubernetes.io/component": "snapshot"}
+"""The labels of manifests/job/2-job.yaml."""
+
+
+@pytest.mark.parametrize("whose", [{"labels": _BY_HAND}, {"annotations": {RUN_ANNOTATION: "theirs"}}])
+async def test_a_living_job_is_left_alone(api: JobApi, whose: dict[str, Any]) -> None:
+    theirs = {"metadata": {"name": "eidos", **whose}, "status": {"active": 1}}
     uid = api.add("jobs", theirs, "gpu-operator")["metadata"]["uid"]
     Played(api, DONE)
     heard = Heard()
@@ -216,10 +221,23 @@ async def test_a_living_runs_job_is_left_alone(api: JobApi) -> None:
     assert "another run is using the Job's name" in heard.notes[0]
 
 
-@pytest.mark.parametrize("annotations", [{}, {RUN_ANNOTATION: "theirs"}], ids=["by-hand", "of-a-run"])
-async def test_a_finished_job_is_replaced(api: JobApi, annotations: dict[str, str]) -> None:
+@pytest.mark.parametrize("status", [{"active": 1}, {"conditions": [{"type": "Complete", "status": "True"}]}])
+async def test_somebody_elses_job_is_never_deleted(api: JobApi, status: dict[str, Any]) -> None:
+    """Finished or not; and nothing is made beside it."""
+    theirs = {"metadata": {"name": "db-migrate", "labels": {"app": "db"}}, "status": status}
+    api.add("jobs", theirs, "gpu-operator")
+    before = api.everything()
+    with pytest.raises(ClusterError, match="Job gpu-operator/db-migrate was not made by Eidos") as raised:
+        await _run(api, Config(seconds=30, job_name="db-migrate"))
+    assert raised.value.code is Code.CLUSTER_CONFLICT
+    assert "--job-name" in raised.value.hint
+    assert api.everything() == before
+
+
+@pytest.mark.parametrize("whose", [{"labels": _BY_HAND}, {"annotations": {RUN_ANNOTATION: "theirs"}}])
+async def test_a_finished_job_is_replaced(api: JobApi, whose: dict[str, Any]) -> None:
     finished = {"conditions": [{"type": "Complete", "status": "True"}]}
-    job = {"metadata": {"name": "eidos", "annotations": annotations}, "status": finished}
+    job = {"metadata": {"name": "eidos", **whose}, "status": finished}
     uid = api.add("jobs", job, "gpu-operator")["metadata"]["uid"]
     Played(api, DONE)
     await _run(api, keep=True)
@@ -282,3 +300,20 @@ async def test_names_that_turn_out_to_be_taken_leave_nothing(api: JobApi) -> Non
     await _run(api, Config(seconds=30, cleanup_rbac=True), heard)
     assert heard.notes[0].startswith("ClusterRole eidos belongs to another run; this run uses eidos-")
     assert api.everything() - {("clusterroles", ("", "eidos"))} == {("pods", ("gpu-operator", "eidos-x7k2p"))}
+
+
+@pytest.mark.parametrize("cleanup_rbac", [True, False])
+async def test_somebody_elses_roles_are_left_alone(api: JobApi, cleanup_rbac: bool) -> None:
+    """A ClusterRole that is not ours keeps its rules, whatever it is called."""
+    Played(api, DONE)
+    rules = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
+    api.add("serviceaccounts", {"metadata": {"name": "gpu-operator"}}, "gpu-operator")
+    theirs = api.add("clusterroles", {"metadata": {"name": "gpu-operator"}, "rules": rules})
+    heard = Heard()
+    config = Config(seconds=30, service_account_name="gpu-operator", cleanup_rbac=cleanup_rbac)
+    await _run(api, config, heard)
+    assert heard.notes[0].startswith(
+        "ClusterRole gpu-operator was not made by Eidos and is left alone; this run uses gpu-operator-"
+    )
+    assert api.names("serviceaccounts") == ["gpu-operator"]
+    assert list(api.store.all("clusterroles")) == [theirs]
