@@ -27,6 +27,7 @@ from aggregator.settings import Settings
 from aggregator.signer import LOCAL_ISSUER, LOCAL_SERVICE_ACCOUNT, LocalSigner
 from aggregator.tls import BUNDLE, Authority, OwnCertificates
 from aggregator.users import TokenUser
+from common.errors import Code, InputError
 
 TOKEN_SECONDS: Final = 3600.0
 _RENEWED_EVERY: Final = TOKEN_SECONDS / 3
@@ -47,7 +48,7 @@ class LocalFleet:
         private = self.directory / "private"
         for directory in (private, self.directory / "tokens", self.directory / "published"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.signer = LocalSigner(kept(private / "signer.pem"))
+        self.signer = _kept_signer(private / "signer.pem")
         write_whole(private / "signer.pem", self.signer.key_pem)
         self.user_token = kept_token(self.directory / "user-token")
         write_whole(self.directory / "user-token", self.user_token.encode())
@@ -57,10 +58,7 @@ class LocalFleet:
             lambda: expected,
             DirectoryPublisher(self.directory / "published"),
         )
-        self._certificates = OwnCertificates(
-            Authority.from_files({path.name: path.read_bytes() for path in private.glob("authority-*.pem")}),
-            settings.names,
-        )
+        self._certificates = OwnCertificates(_kept_authority(private), settings.names)
         self._certificates.authority.rotate()
         self._keep()
         self._served = True
@@ -127,3 +125,25 @@ class LocalFleet:
             _log.error("not renewed yet, tried again soon", extra={"detail": str(error)})
             return False
         return True
+
+
+def _kept_signer(path: Path) -> LocalSigner:
+    try:
+        return LocalSigner(kept(path))
+    except ValueError as error:
+        raise InputError(
+            Code.INPUT_MALFORMED,
+            f"{path} cannot be used: {error}",
+            "Put it back from a copy, or delete it: a new one is made, and agents' tokens with it.",
+        ) from error
+
+
+def _kept_authority(private: Path) -> Authority:
+    try:
+        return Authority.from_files({path.name: path.read_bytes() for path in private.glob("authority-*.pem")})
+    except ValueError as error:
+        raise InputError(
+            Code.INPUT_MALFORMED,
+            f"{private}/{error}",
+            f"Put it back from a copy, or delete it: a new one is made, and agents and users need the new {BUNDLE}.",
+        ) from error

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import jwt
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from aggregator.keys import key_pem, read_key
 from common.wire import AUDIENCE
 
 LOCAL_ISSUER: Final = "https://local-fleet.eidos.invalid"
@@ -20,14 +20,9 @@ _ALGORITHM: Final = "ES256"
 class LocalSigner:
     """Signs agents' tokens and publishes the key that verifies them (a KeySource)."""
 
-    def __init__(self, key_pem: bytes | None = None) -> None:
-        if key_pem is None:
-            self._key = ec.generate_private_key(ec.SECP256R1())
-        else:
-            loaded = serialization.load_pem_private_key(key_pem, None)
-            if not isinstance(loaded, ec.EllipticCurvePrivateKey):
-                raise ValueError("the signing key is not an elliptic-curve key")
-            self._key = loaded
+    def __init__(self, pem: bytes | None = None) -> None:
+        """Signs with a key made now unless one is given, in PEM. Raises ValueError when that is no key of ours."""
+        self._key = ec.generate_private_key(ec.SECP256R1()) if pem is None else read_key(pem)
         public = jwt.algorithms.ECAlgorithm(jwt.algorithms.ECAlgorithm.SHA256).to_jwk(self._key.public_key())
         self._jwk: dict[str, Any] = {**json.loads(public), "alg": _ALGORITHM, "use": "sig"}
         self._jwk["kid"] = self._jwk["x"][:16]
@@ -35,9 +30,7 @@ class LocalSigner:
     @property
     def key_pem(self) -> bytes:
         """The private key, to sign on after a restart."""
-        return self._key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        return key_pem(self._key)
 
     async def fetch(self) -> Mapping[str, Any]:
         """The public key, as a JSON Web Key Set."""

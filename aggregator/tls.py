@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from aggregator.keys import key_pem, read_key
+
 AUTHORITY_LIFETIME: Final = timedelta(days=365)
 SERVER_LIFETIME: Final = timedelta(days=30)
 OVERLAP: Final = timedelta(hours=24)
@@ -39,7 +41,7 @@ class _Pair:
         return f"authority-{self.certificate.serial_number:040x}.pem"
 
     def pem(self) -> bytes:
-        return self.certificate.public_bytes(serialization.Encoding.PEM) + _key_pem(self.key)
+        return self.certificate.public_bytes(serialization.Encoding.PEM) + key_pem(self.key)
 
 
 class Authority:
@@ -50,8 +52,15 @@ class Authority:
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> "Authority":
-        """Take up what `files` gave. Raises ValueError on what is no certificate and key."""
-        return cls([_read_pair(content) for name, content in files.items() if name.startswith("authority-")])
+        """Take up what `files` gave. Raises ValueError, with the file's name, on what is no certificate and key."""
+        pairs: list[_Pair] = []
+        for name, content in files.items():
+            if name.startswith("authority-"):
+                try:
+                    pairs.append(_read_pair(content))
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from error
+        return cls(pairs)
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -94,7 +103,7 @@ class Authority:
             )
             .sign(signer.key, hashes.SHA256())
         )
-        return certificate.public_bytes(serialization.Encoding.PEM), _key_pem(key)
+        return certificate.public_bytes(serialization.Encoding.PEM), key_pem(key)
 
     def _signer(self, now: datetime) -> _Pair:
         """The newest authority that has been published long enough, or the oldest there is."""
@@ -209,14 +218,13 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
 def _read_pair(content: bytes) -> _Pair:
-    key = serialization.load_pem_private_key(content, None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ValueError("the authority's key is not an elliptic-curve key")
-    return _Pair(x509.load_pem_x509_certificate(content), key)
+    """Raises ValueError, saying what is wrong with the file."""
+    key = read_key(content)
+    try:
+        certificate = x509.load_pem_x509_certificate(content)
+    except ValueError as error:
+        raise ValueError("it holds no certificate that can be read") from error
+    if certificate.public_key() != key.public_key():
+        raise ValueError("its certificate and key do not belong together")
+    return _Pair(certificate, key)

@@ -3,19 +3,34 @@
 import logging
 import os
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from multidict import CIMultiDict
 
 from aggregator import local as local_module
+from aggregator.__main__ import main
 from aggregator.local import LocalFleet
 from aggregator.local_files import kept_token, write_whole
 from aggregator.renewal import Renewal
 from aggregator.settings import Settings
+from aggregator.tls import BUNDLE, Authority
 from aggregator.users import Credentials, TokenUser
 from common.errors import InputError
 from tests.fleet.scene import until
+
+
+@pytest.fixture
+def logs_put_back() -> Iterator[None]:
+    """The program sends all logs to standard error."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
 
 
 def local(directory: Path, *nodes: str) -> LocalFleet:
@@ -43,6 +58,59 @@ def test_a_kept_user_token_stays_and_garbage_is_refused(tmp_path: Path) -> None:
         file.write_bytes(garbage)
         with pytest.raises(InputError, match="user-token holds no token"):
             kept_token(file)
+
+
+RSA = rsa.generate_private_key(65537, 2048)
+P384 = ec.generate_private_key(ec.SECP384R1())
+PEM, PKCS8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+DAMAGED = {
+    "empty": b"",
+    "garbage": b"\x00\xffgarbage",
+    "cut off": b"-----BEGIN PRIVATE KEY-----\nMIGH",
+    "rsa": RSA.private_bytes(PEM, PKCS8, serialization.NoEncryption()),
+    "another curve": P384.private_bytes(PEM, PKCS8, serialization.NoEncryption()),
+    "with a password": P384.private_bytes(PEM, PKCS8, serialization.BestAvailableEncryption(b"x")),
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+@pytest.mark.parametrize("name", ["signer.pem", "authority-1.pem"])
+def test_a_damaged_key_is_named_with_what_to_do(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / name).write_bytes(content)
+    with pytest.raises(InputError) as refused:
+        local(tmp_path)
+    assert refused.value.exit_status == 2
+    assert f"{tmp_path}/private/{name}" in refused.value.message
+    assert "or delete it" in refused.value.hint
+    assert (tmp_path / "private" / name).read_bytes() == content, "what may still be mended is not overwritten"
+
+
+def test_the_program_refuses_a_damaged_key_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], logs_put_back: None
+) -> None:
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "signer.pem").write_bytes(b"")
+    assert main(["--local", str(tmp_path), "--nodes", "n1"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"eidos-aggregator: {tmp_path}/private/signer.pem cannot be used: it holds no private key")
+    assert len(said.splitlines()) == 1
+
+
+def test_an_authority_whose_key_is_another_ones_is_refused() -> None:
+    first, second = Authority(), Authority()
+    first.rotate()
+    second.rotate()
+    certificate, _, _ = _pair(first)[1].partition(b"-----END CERTIFICATE-----\n")
+    name, other = _pair(second)
+    mixed = certificate + b"-----END CERTIFICATE-----\n" + other.partition(b"-----END CERTIFICATE-----\n")[2]
+    with pytest.raises(ValueError, match=f"{name}: its certificate and key do not belong together"):
+        Authority.from_files({name: mixed})
+
+
+def _pair(authority: Authority) -> tuple[str, bytes]:
+    (pair,) = ((name, content) for name, content in authority.files.items() if name != BUNDLE)
+    return pair
 
 
 def test_what_cannot_be_written_leaves_the_old_content_and_nothing_else(

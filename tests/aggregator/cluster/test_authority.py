@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from aggregator.cluster.authority import SECRET, SecretAuthority
 from aggregator.cluster.bundle import NAME, PublishedBundle
@@ -20,6 +22,14 @@ from common.kube.client import Kube
 from tests.aggregator.cluster.conftest import kube_of
 from tests.fakes.apiserver import FakeApiServer
 from tests.fleet.scene import until
+
+LOCKED = base64.b64encode(
+    ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"x"),
+    )
+).decode()
 
 
 def authority_of(kube: Kube) -> SecretAuthority:
@@ -50,8 +60,14 @@ async def test_it_outlives_its_maker(api: FakeApiServer) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [{}, {"authority-1.pem": "bm90aGluZw=="}, {"other": "bm90aGluZw=="}],
-    ids=["empty", "garbled", "foreign"],
+    [
+        {},
+        {"authority-1.pem": ""},
+        {"authority-1.pem": "bm90aGluZw=="},
+        {"authority-1.pem": LOCKED},
+        {"other": "eA=="},
+    ],
+    ids=["nothing", "empty", "garbled", "with a password", "foreign"],
 )
 async def test_what_cannot_be_used_is_replaced(api: FakeApiServer, data: dict[str, str]) -> None:
     api.add("secrets", {"metadata": {"name": SECRET, "namespace": "eidos"}, "data": data, "type": "Opaque"}, "eidos")
