@@ -113,12 +113,12 @@ class Deployer:
             if error.reason != "AlreadyExists":
                 raise
 
-    async def _check_output(self) -> None:
     async def _check_job(self) -> None:
         """Somebody else's Job of that name is never deleted, so the run need not begin."""
         await self._job_there()
 
         """Somebody else's ConfigMap of that name is never overwritten, so the run need not begin."""
+    async def _check_output(self) -> None:
         if self.names.own_output:
             return
         from common.kube.configmaps import configmap_path, foreign, is_ours
@@ -161,7 +161,10 @@ class Deployer:
     async def _ensure_all(self, items: list[Wanted]) -> None:
         # The ServiceAccount first: whoever creates it owns the names, and others step aside before making more.
         await rbac.ensure(self._kube, items[0], self.names.run)
-        await together(rbac.ensure(self._kube, item, self.names.run) for item in items[1:])
+        # Then the roles: the API server lets only cluster administrators bind a role that is not there.
+        for bindings in (False, True):
+            some = [item for item in items[1:] if ("subjects" in item.manifest) is bindings]
+            await together(rbac.ensure(self._kube, item, self.names.run) for item in some)
 
     async def ensure_job(self) -> None:
         """Delete a finished Job of that name and create ours. A Job another run is using is left alone."""
@@ -221,7 +224,6 @@ class Deployer:
         await wait_deleted(self._kube, self.config.namespace, self.names.job, uid, _DELETE_SECONDS)
         return False
 
-    # ---- waiting ----
     async def _job_there(self) -> Job | None:
         """The Job of our name. Raises CLUSTER_CONFLICT for one that is somebody else's."""
         try:
@@ -239,6 +241,7 @@ class Deployer:
         )
 
 
+    # ---- waiting ----
     async def wait_for_pod_ready(self, seconds: float) -> Verdict:
         """Wait until the pod runs or has run. Raises as soon as it is clear that it will not, saying why."""
         return await self._following.until(Stage.RUNNING, seconds)

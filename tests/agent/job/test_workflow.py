@@ -317,3 +317,17 @@ async def test_somebody_elses_roles_are_left_alone(api: JobApi, cleanup_rbac: bo
     )
     assert api.names("serviceaccounts") == ["gpu-operator"]
     assert list(api.store.all("clusterroles")) == [theirs]
+
+
+async def test_a_role_is_there_before_it_is_bound(api: JobApi) -> None:
+    """An administrator of the namespace only may bind no role that the API server cannot look at."""
+    Played(api, DONE)
+    there: list[tuple[str, bool]] = []
+
+    def before(asked: Asked) -> None:
+        if asked.verb == "create" and asked.plural.endswith("bindings"):
+            there.append((asked.plural, bool(api.names(asked.plural.removesuffix("bindings") + "s"))))
+
+    api.before = before
+    await _run(api)
+    assert sorted(there) == [("clusterrolebindings", True), ("rolebindings", True)]
