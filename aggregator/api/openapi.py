@@ -31,15 +31,21 @@ _TEXTS: Final = {
     406: "None of the formats accepted is offered.",
     408: "The request's body did not come in time.",
     413: "The body is too large.",
+    415: "The body is encoded, or something else than JSON.",
     429: "Too much is under way; Retry-After says when to try again.",
     500: "A defect; or a run that failed.",
     503: "Not at the moment; Retry-After says when to try again.",
 }
 
 
+def endpoint(route: web.RouteDef) -> str:
+    """Its method and path as OpenAPI and OPERATIONS write them."""
+    return f"{route.method} {re.sub(r':[^}]*}', '}', route.path)}"
+
+
 def describe(routes: Iterable[web.RouteDef]) -> dict[str, Any]:
     """The document. Raises ValueError when routes and OPERATIONS are not about the same endpoints."""
-    served = {f"{route.method} {re.sub(r':[^}]*}', '}', route.path)}": route for route in routes}
+    served = {endpoint(route): route for route in routes}
     if served.keys() != OPERATIONS.keys():
         raise ValueError(f"not served and described both: {sorted(served.keys() ^ OPERATIONS.keys())}")
     paths: dict[str, dict[str, Any]] = {}

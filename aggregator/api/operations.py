@@ -125,7 +125,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         (_PREFER,),
         RunBody,
         body_example={"nodes": "gpu-[001-016]", "seconds": 10},
-        problems=(404, 408, 413, 429),
+        problems=(404, 408, 413, 415, 429),
     ),
     "GET /v1/runs/{run}": Operation(_document("Where it stands.", Progress), (_RUN,), problems=(404,)),
     "GET /v1/runs/{run}/snapshot": Operation(
@@ -158,7 +158,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         body=QueryBody,
         body_required=True,
         body_example={"expression": 'semver(GPU.smi.driver) < semver("570")', "limit": 100},
-        problems=(404, 408, 413, 429),
+        problems=(404, 408, 413, 415, 429),
     ),
 }
 """By method and path, as in OpenAPI."""

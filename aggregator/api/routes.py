@@ -1,7 +1,7 @@
 """The endpoints of /v1, in one list. Handlers parse and render; what they show is made in views.py and below."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -10,10 +10,11 @@ from aiohttp import web
 from aggregator.api import views
 from aggregator.api.metrics import CONTENT_TYPE, Exposition
 from aggregator.api.negotiate import RENDERING, render, wanted_format, wants_lines
-from aggregator.api.openapi import DescriptionApi
+from aggregator.api.openapi import DescriptionApi, endpoint
+from aggregator.api.operations import OPERATIONS
 from aggregator.api.problems import errors_as_problems, on_duty, users_only
 from aggregator.api.queries import QueryApi
-from aggregator.api.requests import after, body, limit
+from aggregator.api.requests import after, body, limit, taking
 from aggregator.api.watching import WatchApi
 from aggregator.duty import Duty
 from aggregator.fleet import Fleet
@@ -25,8 +26,6 @@ from common.errors import Code, FleetError, UsageError
 from common.fleet import NodeState
 from common.fleet_api import NDJSON, GroupList, NodeList, OutlierList, RunBody, RunState
 from common.model import MeasurementType
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _PROGRESS_EVERY: Final = 0.25
 
@@ -187,6 +186,12 @@ def application(
     app.on_shutdown.append(watching.stop)
     served = [*Api(fleet, settings, duty).routes(), *QueryApi(fleet, settings).routes(), *watching.routes()]
     for route in (*served, *DescriptionApi(served).routes()):
-        for prefix in prefixes if route.path.startswith("/v1/") else ("",):
-            app.add_routes([web.RouteDef(route.method, prefix + route.path, route.handler, route.kwargs)])
+        if not route.path.startswith("/v1/"):
+            app.add_routes([route])
+            continue
+        names = {one.name for one in OPERATIONS[endpoint(route)].parameters if one.where == "query"}
+        handler = taking(names, route.handler)
+        app.add_routes(
+            [web.RouteDef(route.method, prefix + route.path, handler, route.kwargs) for prefix in prefixes]
+        )
     return app

@@ -87,7 +87,7 @@ async def test_pages_of_matching_nodes(tmp_path: Path) -> None:
 async def test_a_wrong_expression_is_shown_where_it_is_wrong(tmp_path: Path, expression: str, told: str) -> None:
     async with api(tmp_path, join=1) as user:
         await user.ask("POST", "/v1/runs", json={"seconds": 1})
-        problem = await user.problem("POST", "/v1/query", data=json.dumps({"expression": expression}))
+        problem = await user.problem("POST", "/v1/query", data=json.dumps({"expression": expression}).encode())
         assert problem["status"] == 400
         assert told in problem["detail"]
 
