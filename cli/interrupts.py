@@ -11,26 +11,32 @@ T = TypeVar("T")
 
 
 def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Like asyncio.run, and SIGTERM and SIGHUP cancel the work as Ctrl-C does.
+    """Like asyncio.run, with SIGINT (Ctrl-C), SIGTERM and SIGHUP cancelling the work, which may clean up then.
 
-    Raises KeyboardInterrupt after Ctrl-C and EidosError (INTERRUPTED) after the others, once the work has ended.
+    Ctrl-C after any of them cancels the cleaning up too, which may still say what it leaves. Raises KeyboardInterrupt
+    after Ctrl-C and EidosError (INTERRUPTED) after the others, once the work has ended.
     """
     ended_by: list[signal.Signals] = []
 
     async def guarded() -> T:
-        main = asyncio.current_task()
+        loop, main = asyncio.get_running_loop(), asyncio.current_task()
 
         def end(number: signal.Signals) -> None:
+            impatient = number == signal.SIGINT and bool(ended_by)
             ended_by.append(number)
-            if main is not None:
-                main.cancel()
+            for task in asyncio.all_tasks(loop):
+                if impatient or task is main:
+                    task.cancel()
 
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, end, number)
+        # SIGINT too: the handler of asyncio.run raises KeyboardInterrupt at the second, in the middle of anything.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, end, number)
         return await work()
 
     try:
         return asyncio.run(guarded())
     except asyncio.CancelledError:
-        names = ", ".join(number.name for number in ended_by)
+        if ended_by[:1] == [signal.SIGINT]:
+            raise KeyboardInterrupt from None
+        names = ", ".join(number.name for number in dict.fromkeys(ended_by))
         raise EidosError(Code.INTERRUPTED, f"ended by {names}") from None

@@ -68,7 +68,7 @@ class Removal:
             raise self._left()
 
     async def _look_for(self, item: Wanted) -> bool:
-        return await self._attempt(item, _command(item), adopt(self._kube, item, self._names.run), known=False)
+        return await self._attempt(item, command(item), adopt(self._kube, item, self._names.run), known=False)
 
     async def _attempt(self, what: object, command: str, action: Awaitable[object], known: bool = True) -> bool:
         """Whether it was done; what went wrong is kept for the end."""
@@ -84,7 +84,7 @@ class Removal:
 
     async def _delete(self, item: Wanted) -> None:
         """By its UID: what somebody else has made in its place since stays."""
-        await self._attempt(item, _command(item), self._kube.delete(item.path, preconditions={"uid": item.uid}))
+        await self._attempt(item, command(item), self._kube.delete(item.path, preconditions={"uid": item.uid}))
 
     async def _delete_output(self, stored: bool) -> None:
         from common.kube.configmaps import delete_document
@@ -116,7 +116,7 @@ class Removal:
         async def take_out(item: Wanted) -> None:
             withdrawn[item.resource] = await withdraw(self._kube, item)
 
-        await asyncio.gather(*(self._attempt(item, _command(item), take_out(item)) for item in bindings))
+        await asyncio.gather(*(self._attempt(item, command(item), take_out(item)) for item in bindings))
         # A role goes with its binding, unless that still serves others.
         kept = {binding.removesuffix("bindings") + "s" for binding, gone in withdrawn.items() if not gone}
         rest = [item for item in items if item not in bindings and item.resource not in kept]
@@ -129,14 +129,14 @@ class Removal:
             found = await first_content(self._kube, namespace.name, _goes_anyway)
         except KubeError as error:
             if error.code is not Code.CLUSTER_NOT_FOUND:
-                self._failures.append(Failure(str(namespace), f"kubectl {_command(namespace)}", error, known=True))
+                self._failures.append(Failure(str(namespace), f"kubectl {command(namespace)}", error, known=True))
             return
         if found:
             self._note(f"namespace {namespace.name} stays, because {found} is in it")
             return
         unchanged = {"uid": there.metadata.uid, "resourceVersion": there.metadata.resource_version}
         deletion = self._kube.delete(namespace.path, preconditions=unchanged)
-        await self._attempt(namespace, _command(namespace), deletion)
+        await self._attempt(namespace, command(namespace), deletion)
 
     def _left(self) -> ClusterError:
         """Only what is known to be there is said to be left; of the rest, that it may be."""
@@ -158,6 +158,7 @@ def _goes_anyway(resource: str, item: Metadata) -> bool:
     return resource == "pods" and item.metadata.labels.get(MANAGED_BY) == LABELS[MANAGED_BY]
 
 
-def _command(item: Wanted) -> str:
+def command(item: Wanted) -> str:
+    """What kubectl is told to remove it."""
     where = f" -n {item.namespace}" if item.namespace else ""
     return f"delete {item.resource} {item.name}{where}"

@@ -8,6 +8,7 @@ from agent.job import objects, rbac
 from agent.job.cleanup import Removal
 from agent.job.config import RUN_ANNOTATION, CleanupOptions, Config, belongs
 from agent.job.follow import Followed, Follower, wait_deleted
+from agent.job.leftovers import may_be_left
 from agent.job.names import Names, choose
 from agent.job.rbac import Action, TakenError, Wanted
 from agent.job.situation import Stage, Verdict
@@ -318,6 +319,12 @@ class Deployer:
             removal = Removal(kube or self._kube, self.config, self.names, wanted, self._note)
             stored = self._follower is not None and self._follower.verdict.stage is Stage.SUCCEEDED
             await removal.run(self._job, stored, options)
+
+    def may_be_left(self, options: CleanupOptions) -> str:
+        """What may be there still after a cleanup that was cut short, and how to remove it; or nothing."""
+        if not (options.enabled and self._touched):
+            return ""
+        return may_be_left(self.names, [*self._wanted, *self._outgrown], self._job, options)
 
     @property
     def node(self) -> str:

@@ -138,7 +138,8 @@ async def _clean(
                 return await asyncio.shield(task)
             except asyncio.CancelledError:
                 if task.done():
-                    observer.note("the cleanup was cut short; Kubernetes removes the Job itself within the hour")
+                    left = deployer.may_be_left(options)
+                    observer.note(f"the cleanup was cut short; {left}" if left else "the cleanup was cut short")
                     raise
 
 

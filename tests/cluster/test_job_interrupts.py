@@ -136,7 +136,9 @@ def test_a_connection_lost_for_good_says_what_is_left(
 def _remove_as_told(jobs: Jobs, namespace: str, last: str) -> None:
     """What it says is left is there, and what it says removes it does: word for word."""
     # The pod has stored nothing, but who has lost the connection cannot know.
-    assert f"left behind: Job {namespace}/eidos and perhaps ConfigMap {namespace}/eidos-snapshot-" in last
+    assert re.search(
+        f"left behind: Job {namespace}/eidos(,| and perhaps) ConfigMap {namespace}/eidos-snapshot-", last
+    )
     commands = re.search(r"Remove with: (kubectl delete .*)\.$", last)
     assert commands
     assert jobs.names("jobs", namespace) == {"eidos"}
@@ -177,6 +179,24 @@ def test_ctrl_c_ends_a_run_whose_connection_is_silent(
     run.process.send_signal(signal.SIGINT)
     assert run.end(80) == 130, run.said
     (note,) = (said for said in run.said.splitlines() if said.startswith("Note: "))
+    _remove_as_told(jobs, namespace, note)
+
+
+def test_a_second_ctrl_c_cuts_the_cleanup_short_and_says_what_may_be_left(
+    jobs: Jobs, namespace: str, line: Line, slow_image: str
+) -> None:
+    run = _start(jobs, "--namespace", namespace, image=slow_image, kubeconfig=line.kubeconfig)
+    run.wait_for("the pod runs on node gpu-1")
+    line.freeze()
+    run.process.send_signal(signal.SIGINT)
+    run.wait_for(": cleanup\n")
+    run.process.send_signal(signal.SIGINT)
+    assert run.end() == 130, run.said
+    assert run.said.splitlines()[-1] == "Error: interrupted."
+    assert "Traceback" not in run.said
+    assert "destroyed" not in run.said
+    (note,) = (said for said in run.said.splitlines() if said.startswith("Note: "))
+    assert "the cleanup was cut short; perhaps left behind: Job" in note
     _remove_as_told(jobs, namespace, note)
 
 

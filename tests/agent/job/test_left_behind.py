@@ -1,5 +1,7 @@
 """What a run says is left: what it knows to be there, apart from what may be there, and nothing else."""
 
+import asyncio
+
 import pytest
 
 from agent.job.config import Config
@@ -9,7 +11,7 @@ from common.kube.credentials import Credential, FixedCredentials
 from common.kube.target import Target
 from tests.agent.job.conftest import target
 from tests.agent.job.fake import JobApi
-from tests.agent.job.test_workflow import DONE, Heard, Played
+from tests.agent.job.test_workflow import DONE, RUNNING, Heard, Played
 from tests.fakes.apiserver import Asked, Fault
 
 _CONFIG = Config(seconds=30)
@@ -80,3 +82,34 @@ async def test_what_is_known_comes_first(api: JobApi) -> None:
     api.forbidden |= {("delete", "jobs"), ("get", "configmaps")}
     said = str(await _fails(api, Config(seconds=1)))
     assert "Also left behind: Job gpu-operator/eidos and perhaps ConfigMap gpu-operator/eidos-snapshot-" in said
+
+
+class _HeardCleaning(Heard):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cleaning = asyncio.Event()
+
+    def phase(self, phase: Phase) -> None:
+        super().phase(phase)
+        if phase is Phase.CLEANUP:
+            self.cleaning.set()
+
+
+@pytest.mark.parametrize("cleanup_rbac", [False, True])
+async def test_a_cleanup_that_is_cut_short_names_all_it_was_removing(api: JobApi, cleanup_rbac: bool) -> None:
+    Played(api, RUNNING, stores=False)
+    heard = _HeardCleaning()
+    before = asyncio.all_tasks()
+    running = asyncio.create_task(run(target(api), Config(seconds=30, cleanup_rbac=cleanup_rbac), heard))
+    await heard.running.wait()
+    running.cancel()
+    await heard.cleaning.wait()
+    for task in asyncio.all_tasks() - before:  # as a second Ctrl-C does
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    (note,) = heard.notes
+    assert note.startswith("the cleanup was cut short; perhaps left behind: Job gpu-operator/eidos, ConfigMap ")
+    assert "Remove with: kubectl delete jobs eidos -n gpu-operator --ignore-not-found; kubectl delete config" in note
+    assert ("kubectl delete clusterrolebindings eidos --ignore-not-found" in note) == cleanup_rbac
+    assert ("kubectl delete namespaces gpu-operator --ignore-not-found" in note) == cleanup_rbac
