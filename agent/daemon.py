@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from agent.collect import node_name
 from agent.collecting import Collecting
@@ -24,6 +25,7 @@ from agent.oneshot import find_host
 from common.errors import EidosError, UsageError
 from common.logs import log_as_json
 from common.memory import give_back
+from common.settings import port_number
 from common.version import VERSION
 from common.wire import is_node_name
 
@@ -49,7 +51,9 @@ def arguments(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--node", default=None, help="this node's name [NODE_NAME]")
     parser.add_argument("--host-root", default=None, help="where the host's / is [EIDOS_HOST_ROOT]")
-    parser.add_argument("--health-port", type=int, default=default("HEALTH_PORT", "8445"), help="[EIDOS_HEALTH_PORT]")
+    parser.add_argument(
+        "--health-port", type=port_number, default=default("HEALTH_PORT", "8445"), help="[EIDOS_HEALTH_PORT]"
+    )
     parser.add_argument("--systemd-units", default=default("SYSTEMD_UNITS", ",".join(DEFAULT_UNITS)))
     parser.add_argument("--log-level", default=default("LOG_LEVEL", "info"), choices=("debug", "info", "warning"))
     parser.add_argument("--version", action="version", version=VERSION)
@@ -67,16 +71,29 @@ def build(options: argparse.Namespace, environment: Mapping[str, str]) -> Link:
     units = tuple(filter(None, (unit.strip() for unit in options.systemd_units.split(","))))
     collecting = Collecting(_resident(collectors()), host, node, Options(systemd_units=units))
     settings = LinkSettings(
-        bracketed(options.aggregator), Path(options.token_file), Path(options.ca_file), options.server_name
+        _address(options.aggregator), Path(options.token_file), Path(options.ca_file), options.server_name
     )
     return Link(settings, collecting, Holdings(collecting.names))
+
+
+def _address(text: str) -> str:
+    """Where to dial. Raises UsageError on what never can be, rather than to try it for ever."""
+    url = bracketed(text)
+    try:
+        parts = urlsplit(url)
+        good = parts.hostname and parts.port != 0 and url.isprintable() and " " not in url
+    except ValueError:  # no port, or no IPv6 address
+        good = False
+    if not good or "@" in parts.netloc or parts.query or parts.fragment:
+        raise UsageError(f"{text!r} is no address of an aggregator", "Write it as https://host:port.")
+    return url
 
 
 def bracketed(url: str) -> str:
     """The address with brackets around an IPv6 host, which `https://$(SERVICE_HOST):$(SERVICE_PORT)` has none of."""
     scheme, _, address = url.partition("://")
     host, colon, port = address.rpartition(":")
-    return f"{scheme}://[{host}]{colon}{port}" if ":" in host and "[" not in host else url
+    return f"{scheme}://[{host}]{colon}{port}" if ":" in host and not {"[", "]"} & set(host) else url
 
 
 def _resident(chosen: Sequence[Collector]) -> list[Collector]:

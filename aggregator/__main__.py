@@ -17,6 +17,7 @@ from aggregator.settings import Settings
 from common.errors import EidosError, UsageError
 from common.logs import log_as_json
 from common.nodeset import unfold_names
+from common.settings import port_number
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -27,8 +28,8 @@ def arguments() -> argparse.ArgumentParser:
     where.add_argument("--local", metavar="DIRECTORY", type=Path, help="serve a local fleet from here")
     parser.add_argument("--nodes", help="the expected nodes of a local fleet, such as gpu-[001-512],login")
     parser.add_argument("--address", help="127.0.0.1 for a local fleet, all of them in a cluster")
-    parser.add_argument("--link-port", type=int, help="8443 in a cluster")
-    parser.add_argument("--api-port", type=int, help="8444 in a cluster")
+    parser.add_argument("--link-port", type=port_number, help="8443 in a cluster")
+    parser.add_argument("--api-port", type=port_number, help="8444 in a cluster")
     parser.add_argument(
         "--log-level",
         default=os.environ.get("EIDOS_LOG_LEVEL") or "info",

@@ -9,6 +9,8 @@ from common.errors import UsageError
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)", re.ASCII)
 _PLAIN: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,6})?", re.ASCII)
+_PORT: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
+_LAST_PORT: Final = 65535
 _LONGEST: Final = 366 * 86400.0
 _TRUE: Final = frozenset(("1", "true", "yes", "on"))
 _FALSE: Final = frozenset(("0", "false", "no", "off", ""))
@@ -28,6 +30,15 @@ def parse_duration(text: str) -> float:
     if not 0 < seconds <= _LONGEST:
         raise UsageError(f"the duration {text!r} is not between 1ms and a year")
     return seconds
+
+
+def port_number(text: str) -> int:
+    """A TCP port as a flag of argparse: 0, which stands for any free one, to 65535. Raises ArgumentTypeError."""
+    from argparse import ArgumentTypeError
+
+    if _PORT.fullmatch(text) is None or int(text) > _LAST_PORT:
+        raise ArgumentTypeError(f"{text!r} is no port: give a number from 0 to {_LAST_PORT}")
+    return int(text)
 
 
 def environment_bool(environment: Mapping[str, str], name: str, default: bool = False) -> bool:

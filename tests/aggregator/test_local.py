@@ -97,6 +97,13 @@ def test_the_program_refuses_a_damaged_key_in_one_sentence(
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize("flag", ["--link-port", "--api-port"])
+def test_a_port_that_is_none_is_refused(tmp_path: Path, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--local", str(tmp_path), "--nodes", "n1", flag, "99999"])
+    assert f"argument {flag}: '99999' is no port" in capsys.readouterr().err
+
+
 def test_an_authority_whose_key_is_another_ones_is_refused() -> None:
     first, second = Authority(), Authority()
     first.rotate()

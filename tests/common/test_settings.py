@@ -1,11 +1,13 @@
 """Durations and booleans as people write them."""
 
+from argparse import ArgumentTypeError
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import UsageError
-from common.settings import environment_bool, parse_duration
+from common.settings import environment_bool, parse_duration, port_number
 
 
 @pytest.mark.parametrize(
@@ -99,3 +101,14 @@ def test_a_variable_that_is_not_set(default: bool) -> None:
 def test_no_booleans(text: str) -> None:
     with pytest.raises(UsageError, match=f"EIDOS_X is '{text}'"):
         environment_bool({"EIDOS_X": text}, "EIDOS_X")
+
+
+@pytest.mark.parametrize(("text", "port"), [("0", 0), ("8443", 8443), ("65535", 65535), ("00080", 80)])
+def test_ports(text: str, port: int) -> None:
+    assert port_number(text) == port
+
+
+@pytest.mark.parametrize("text", ["65536", "99999", "-1", "1e3", "8_443", " 80", "", "x", "９", "1" * 5000])
+def test_no_ports(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="is no port: give a number from 0 to 65535"):
+        port_number(text)
