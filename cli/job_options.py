@@ -99,7 +99,9 @@ JOB_FLAGS: Final = frozenset(
 def job_config(flags: dict[str, Any], in_pod_format: str) -> "Config":
     """The Job the flags describe; what is not given keeps the documented default. Raises UsageError."""
     from agent.job.config import Config, Toleration
+    from cli.job_values import check_label
 
+    _check(flags)
     given = {
         "image": flags["image"],
         "image_pull_policy": flags["image_pull_policy"],
@@ -111,20 +113,62 @@ def job_config(flags: dict[str, Any], in_pod_format: str) -> "Config":
         "seconds": flags["timeout"],
     }
     tolerations = tuple(parse_toleration(text) for text in flags["toleration"])
+    for toleration in tolerations:
+        check_label(toleration.key, toleration.value, "--toleration")
+    requests, limits = (_amounts(flags[name], f"--{name}") for name in ("requests", "limits"))
     return Config(
         **{name: value for name, value in given.items() if value is not None},
         image_pull_secrets=flags["image_pull_secret"],
-        node_selector=parse_pairs(flags["node_selector"], "--node-selector"),
+        node_selector=_labels(flags["node_selector"], "--node-selector"),
         tolerations=tolerations or (Toleration(),),
         unique_name=flags["unique_name"],
         cleanup_rbac=flags["cleanup_rbac"],
         debug=flags["debug"],
         require_gpu=flags["require_gpu"],
         max_nodes_per_entry=flags["max_nodes_per_entry"],
-        requests=parse_pairs(flags["requests"], "--requests") or None,
-        limits=parse_pairs(flags["limits"], "--limits") or None,
+        requests=requests or None,
+        limits=limits or None,
         extra_arguments=_passed_on(flags, in_pod_format),
     )
+
+
+def _check(flags: dict[str, Any]) -> None:
+    """What the API server would refuse, when half of it is made. Raises UsageError."""
+    from cli.job_values import check_job_name, check_name, check_namespace
+
+    if flags["no_cleanup"] and flags["cleanup_rbac"]:
+        raise UsageError(
+            "--no-cleanup and --cleanup-rbac contradict each other",
+            "Leave everything, or remove the RBAC objects too.",
+        )
+    for namespace in flags["namespace"]:
+        check_namespace(namespace, "--namespace")
+    if flags["job_name"] is not None:
+        check_job_name(flags["job_name"], "--job-name")
+    for name in ("service_account_name", "runtime_class"):
+        if flags[name] is not None:
+            check_name(flags[name], f"--{name.replace('_', '-')}")
+    for secret in flags["image_pull_secret"]:
+        check_name(secret, "--image-pull-secret")
+    if flags["image"] is not None and (not flags["image"] or any(map(str.isspace, flags["image"]))):
+        raise UsageError(f"--image {flags['image']!r} is not the name of an image")
+
+
+def _labels(values: tuple[str, ...], flag: str) -> dict[str, str]:
+    from cli.job_values import check_label
+
+    pairs = parse_pairs(values, flag)
+    for key, value in pairs.items():
+        check_label(key, value, flag)
+    return pairs
+
+
+def _amounts(values: tuple[str, ...], flag: str) -> dict[str, str]:
+    from cli.job_values import check_amounts
+
+    pairs = parse_pairs(values, flag)
+    check_amounts(pairs, flag)
+    return pairs
 
 
 def _passed_on(flags: dict[str, Any], in_pod_format: str) -> tuple[str, ...]:

@@ -137,6 +137,38 @@ def test_flags_that_do_not_go_together(kubeconfig: str) -> None:
     assert "--host-root" in elsewhere.output
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--namespace", ""), "--namespace '' is not a namespace"),
+        (("--namespace", "a.b"), "--namespace 'a.b' is not a namespace"),
+        (("--namespace", "good", "--namespace", "n" * 64), "is not a namespace"),
+        (("--job-name", "A B"), "--job-name 'A B' is not a name"),
+        (("--job-name", "j" * 64), "is not a name"),
+        (("--service-account-name", ""), "--service-account-name '' is not a name"),
+        (("--service-account-name", "A_b"), "--service-account-name 'A_b' is not a name"),
+        (("--runtime-class", "a/b"), "--runtime-class 'a/b' is not a name"),
+        (("--image-pull-secret", "-s"), "--image-pull-secret '-s' is not a name"),
+        (("--image", ""), "--image '' is not the name of an image"),
+        (("--image", "a b"), "is not the name of an image"),
+        (("--requests", "cpu=abc"), "--requests cpu='abc' is not an amount"),
+        (("--limits", "cpu=-1"), "--limits cpu='-1' is not an amount"),
+        (("--limits", "memory=1gb"), "--limits memory='1gb' is not an amount"),
+        (("--limits", "gpus=1"), "--limits 'gpus' is not a resource"),
+        (("--node-selector", "a b=c"), "--node-selector 'a b' is not a key"),
+        (("--node-selector", "A/b/c=d"), "--node-selector 'A/b/c' is not a key"),
+        (("--node-selector", "a=b c"), "--node-selector a='b c' has no value that a label can have"),
+        (("--toleration", "a=b=c:NoExecute"), "--toleration a='b=c' has no value"),
+        (("--no-cleanup", "--cleanup-rbac"), "--no-cleanup and --cleanup-rbac contradict each other"),
+    ],
+)
+def test_what_no_cluster_would_take(kubeconfig: str, flags: tuple[str, ...], said: str) -> None:
+    """Said before anything is asked of a cluster: there is none at the kubeconfig's address."""
+    result = _run("--deploy-agent", "--kubeconfig", kubeconfig, *flags)
+    assert isinstance(result.exception, UsageError)
+    assert said in str(result.exception)
+
+
 def test_every_flag_reaches_the_job(kubeconfig: str, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[Config] = []
 
@@ -151,7 +183,8 @@ def test_every_flag_reaches_the_job(kubeconfig: str, monkeypatch: pytest.MonkeyP
         *("--job-name", "j", "--unique-name", "--service-account-name", "sa", "--node-selector", "a=b"),
         *("--node-selector", "c=d", "--toleration", "k=v:NoSchedule", "--timeout", "10m", "--cleanup-rbac"),
         *("--no-privileged", "--require-gpu", "--runtime-class", "nvidia", "--os", "talos"),
-        *("--max-nodes-per-entry", "5", "--requests", "cpu=1", "--limits", "memory=1Gi", "--debug"),
+        *("--max-nodes-per-entry", "5", "--debug"),
+        *("--requests", "cpu=1,hugepages-2Mi=0", "--limits", "memory=1.5Gi,nvidia.com/gpu=1e0,cpu=.5"),
         *("--collectors", "os,gpu", "--systemd-units", "kubelet.service", "--include-volatile"),
     )
     assert result.exit_code == 0, result.output
@@ -172,8 +205,8 @@ def test_every_flag_reaches_the_job(kubeconfig: str, monkeypatch: pytest.MonkeyP
             runtime_class_name="nvidia",
             max_nodes_per_entry=5,
             os="talos",
-            requests={"cpu": "1"},
-            limits={"memory": "1Gi"},
+            requests={"cpu": "1", "hugepages-2Mi": "0"},
+            limits={"memory": "1.5Gi", "nvidia.com/gpu": "1e0", "cpu": ".5"},
             cleanup_rbac=True,
             seconds=600.0,
             extra_arguments=("--collectors=os,gpu", "--systemd-units=kubelet.service", "--include-volatile"),

@@ -97,11 +97,44 @@ def test_cleaning_up_never_deletes_what_others_made(jobs: Jobs, namespace: str) 
     assert jobs.get("configmap", "eidos-snapshot", "-n", namespace)["data"] == {"mine": "1"}
 
 
+def test_what_others_made_is_never_changed(jobs: Jobs, namespace: str) -> None:
+    """A ClusterRole and a Job that only have the names asked for."""
+    labelled = "app.kubernetes.io/name=eidos"  # so that forget() removes it
+    jobs.kubectl("create", "clusterrole", "theirs", "--verb=get", "--resource=secrets")
+    jobs.kubectl("label", "clusterrole", "theirs", labelled)
+    jobs.kubectl("create", "job", "theirs", "--image=registry.example/none:1", "-n", namespace)
+    before = (
+        jobs.get("clusterrole", "theirs")["rules"],
+        jobs.get("job", "theirs", "-n", namespace)["metadata"]["uid"],
+    )
+    done = jobs.eidos("--namespace", namespace, "--job-name", "theirs")
+    assert done.returncode == 4
+    assert f"Job {namespace}/theirs was not made by Eidos" in done.stderr
+    done = jobs.eidos("--namespace", namespace, "--service-account-name", "theirs", *GPU_NODE, "-o", "snap.yaml")
+    good(done)
+    assert "ClusterRole theirs was not made by Eidos and is left alone; this run uses theirs-" in done.stderr
+    after = (
+        jobs.get("clusterrole", "theirs")["rules"],
+        jobs.get("job", "theirs", "-n", namespace)["metadata"]["uid"],
+    )
+    assert after == before
+
+
+def test_an_administrator_of_the_namespace_only(jobs: Jobs, namespace: str) -> None:
+    """What belongs to no namespace is there; Role and RoleBinding they make themselves, in that order."""
+    good(jobs.eidos("--namespace", namespace, *GPU_NODE, "-o", "snap.yaml"))
+    jobs.kubectl("delete", "role,rolebinding", "eidos", "-n", namespace)
+    jobs.kubectl("create", "rolebinding", "nina", "--clusterrole=admin", "--user=nina", "-n", namespace)
+    nina = jobs.cluster.user_kubeconfig("nina")
+    good(jobs.eidos("--namespace", namespace, *GPU_NODE, "-o", "snap.yaml", kubeconfig=nina))
+
+
 def test_a_namespace_that_somebody_began_to_use_stays(jobs: Jobs) -> None:
     """Made by one run for a while; when the next such run ends, somebody else has put something there."""
     name = "shared"
-    good(jobs.eidos("--namespace", name, "--cleanup-rbac", "--no-cleanup", *GPU_NODE, "-o", "snap.yaml"))
+    jobs.kubectl("create", "namespace", name)
     try:
+        jobs.kubectl("annotate", "namespace", name, "eidos.nvidia.com/run=earlier")
         jobs.kubectl("create", "configmap", "theirs", "--from-literal=a=b", "-n", name)
         done = jobs.eidos("--namespace", name, "--cleanup-rbac", "--unique-name", *GPU_NODE, "-o", "snap.yaml")
         assert "stays, because" in done.stderr

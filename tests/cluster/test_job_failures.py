@@ -171,9 +171,9 @@ def test_a_gpu_that_is_required_and_there(jobs: Jobs, namespace: str) -> None:
 
 def test_what_the_job_asks_for_makes_no_sense(jobs: Jobs, namespace: str) -> None:
     before = jobs.everything(namespace)
-    status, said = _fails(jobs, namespace, "--requests", "cpu=much")
+    status, said = _fails(jobs, namespace, "--requests", "cpu=2", "--limits", "cpu=1")
     assert status == 4
-    assert "quantities must match" in said
+    assert "must be less than or equal to cpu limit" in said
     assert jobs.everything(namespace) == before
 
 
