@@ -11,6 +11,7 @@ from typing import Final
 from aggregator.ledger import Answer, Entry, Expected
 from aggregator.names import unfold_names
 from aggregator.selector import Selector
+from common.errors import Code
 from common.fleet import FleetSnapshot, Group, NodeState
 from common.fleet_api import Progress, RunState
 from common.model import MeasurementType
@@ -41,6 +42,7 @@ class Run:
         self.answers: dict[str, Answer] = {}
         self.entries: list[Entry] = []
         self.failure = ""
+        self.failure_code = Code.FLEET_FAILED
         self.created_at = time.time()
         self.began = time.monotonic()
         self.collected_after = 0.0

@@ -75,6 +75,7 @@ class Runs:
         run = Run(f"{self._epoch}-{next(self._number)}", request)
         if len(self._active) >= self._settings.at_once:
             self._queued[run.id] = run
+            asyncio.get_running_loop().call_later(request.seconds, self._give_up, run.id)
         else:
             self._begin(run)
         return run
@@ -105,6 +106,15 @@ class Runs:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _give_up(self, identity: str) -> None:
+        """A run that still waits at its deadline does not begin any more."""
+        run = self._queued.pop(identity, None)
+        if run is not None:
+            run.failure_code = Code.FLEET_BUSY
+            self._end(
+                run, f"it could not begin within its deadline of {run.request.seconds:g} s: others are under way"
+            )
 
     def _begin(self, run: Run) -> None:
         self._active[run.id] = run

@@ -129,7 +129,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "GET /v1/runs/{run}": Operation(_document("Where it stands.", Progress), (_RUN,), problems=(404,)),
     "GET /v1/runs/{run}/snapshot": Operation(
-        _document("Its document.", FleetSnapshot, tagged=True), (_RUN, _IF_NONE_MATCH), problems=(404,)
+        _document("Its document.", FleetSnapshot, tagged=True), (_RUN, _IF_NONE_MATCH), problems=(404, 429)
     ),
     "GET /v1/snapshot": Operation(
         _document("The document.", FleetSnapshot, tagged=True), (_IF_NONE_MATCH,), problems=(404,)

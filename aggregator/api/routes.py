@@ -147,7 +147,8 @@ class Api:
 
     async def _document(self, request: web.Request, run: Run) -> web.Response:
         if run.state is RunState.FAILED:
-            raise FleetError(Code.FLEET_FAILED, f"the run failed: {run.failure}")
+            hint = "Try again later." if run.failure_code is Code.FLEET_BUSY else ""
+            raise FleetError(run.failure_code, f"the run failed: {run.failure}", hint)
         if run.document is None and run.ended.is_set():
             raise FleetError(Code.FLEET_NOT_FOUND, "the run's document is no longer kept", "See /v1/snapshot.")
         if run.document is None:
