@@ -118,8 +118,8 @@ class Deployer:
         """Somebody else's Job of that name is never deleted, so the run need not begin."""
         await self._job_there()
 
-        """Somebody else's ConfigMap of that name is never overwritten, so the run need not begin."""
     async def _check_output(self) -> None:
+        """Somebody else's ConfigMap of that name is never overwritten, so the run need not begin."""
         if self.names.own_output:
             return
         from common.kube.configmaps import configmap_path, foreign, is_ours
@@ -241,8 +241,8 @@ class Deployer:
             "Choose another --job-name, or --unique-name; one that is done with may be deleted by hand.",
         )
 
-
     # ---- waiting ----
+
     async def wait_for_pod_ready(self, seconds: float) -> Verdict:
         """Wait until the pod runs or has run. Raises as soon as it is clear that it will not, saying why."""
         return await self._following.until(Stage.RUNNING, seconds)
