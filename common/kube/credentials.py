@@ -1,7 +1,8 @@
 """What is presented to an API server, and how it is renewed. The only module that imports kubernetes_asyncio.
 
-Fixed credentials and token files need nothing but the file. A kubeconfig's exec plugins and auth providers are run
-by kubernetes_asyncio, whose import costs 0.3 s and 37 MB and so happens only for them.
+Fixed credentials and token files need nothing but the file, and exec plugins nothing but their program. A
+kubeconfig's auth providers are kubernetes_asyncio's business, whose import costs 0.3 s and 37 MB and so happens only
+for them.
 
 Secrets are kept out of `repr`, logs and errors.
 """
@@ -10,7 +11,7 @@ import base64
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from common.errors import ClusterError, Code
@@ -109,6 +110,7 @@ class PluginCredentials:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._document = document
+        self._exec: Mapping[str, Any] | None = document["users"][0]["user"].get("exec")
         self._context = context
         self._user = user
         self._rest = rest or Credential()
@@ -126,38 +128,59 @@ class PluginCredentials:
         return True
 
     async def _fetch(self) -> tuple[Credential, float]:
+        try:
+            if self._exec is not None:
+                return await self._from_program(self._exec)
+            return await self._from_provider()
+        except FileNotFoundError as error:
+            raise self._failed(f"the program {error.filename} is not there") from None
+        except OSError as error:
+            raise self._failed(f"it cannot be started: {error.strerror or type(error).__name__}") from None
+        except ValueError as error:
+            raise self._failed(_first_line(str(error)) or "it gives no usable credential") from None
+
+    async def _from_program(self, entry: Mapping[str, Any]) -> tuple[Credential, float]:
+        from common.kube import exec_plugin
+
+        status = await exec_plugin.run(entry)
+        ends = datetime.fromisoformat(status.expiration_timestamp) if status.expiration_timestamp else None
+        pair = (status.client_certificate_data, status.client_key_data)
+        return self._credential_of(bearer(status.token) if status.token else "", pair if all(pair) else None, ends)
+
+    async def _from_provider(self) -> tuple[Credential, float]:
         import logging
 
         try:
             from kubernetes_asyncio.client import Configuration
             from kubernetes_asyncio.config import ConfigException, load_kube_config_from_dict
-        except ImportError:  # as in our image, where the plugins' programs are not either
-            raise self._failed("the package kubernetes_asyncio, which runs such plugins, is not installed") from None
+        except ImportError:  # as in our image
+            raise ValueError("the package kubernetes_asyncio, which knows such plugins, is not installed") from None
 
         # The loader logs what it also raises, and we say it ourselves.
         logging.getLogger("kubernetes_asyncio.config.kube_config").setLevel(logging.CRITICAL)
         configuration = Configuration()
         try:
-            loader = await load_kube_config_from_dict(
+            await load_kube_config_from_dict(
                 dict(self._document), context=self._context, client_configuration=configuration
             )
-        except FileNotFoundError as error:
-            raise self._failed(f"the program {error.filename} is not there") from None
-        except OSError as error:
-            raise self._failed(f"it cannot be started: {error.strerror or type(error).__name__}") from None
-        # The loader raises these for a plugin that fails and for one whose answer has not the shape expected.
-        except (ConfigException, ValueError, KeyError, TypeError, AssertionError, RuntimeError) as error:
-            raise self._failed(_first_line(str(error)) or "it gives no usable credential") from None
+        # The loader raises these for a provider that fails and for one whose answer has not the shape expected.
+        except (ConfigException, KeyError, TypeError, AssertionError, RuntimeError) as error:
+            raise ValueError(str(error)) from None
         authorization = " ".join(configuration.api_key.get("BearerToken", "").split())
-        cert_file, key_file = configuration.cert_file, configuration.key_file
-        certificate = (_text(cert_file), _text(key_file)) if cert_file and key_file else None
+        return self._credential_of(authorization, None, None)
+
+    def _credential_of(
+        self, authorization: str, certificate: tuple[str, str] | None, ends: datetime | None
+    ) -> tuple[Credential, float]:
         if not authorization and not certificate:
-            raise self._failed("it gives neither a token nor a certificate")
+            raise ValueError("it gives neither a token nor a certificate")
         credential = Credential(authorization, certificate or self._rest.certificate, self._rest.impersonate)
-        return credential, self._end(getattr(loader, "exec_plugin_expiry", None))
+        return credential, self._end(ends)
 
     def _end(self, expiry: datetime | None) -> float:
-        return expiry.timestamp() - _EARLY if expiry is not None else self._clock() + _PLUGIN_AGE
+        if expiry is None:
+            return self._clock() + _PLUGIN_AGE
+        return (expiry if expiry.tzinfo else expiry.replace(tzinfo=UTC)).timestamp() - _EARLY
 
     def _failed(self, why: str) -> ClusterError:
         return ClusterError(
@@ -165,11 +188,6 @@ class PluginCredentials:
             f"the credential plugin of user {self._user} in the kubeconfig failed: {why}",
             "Run it by hand to see more, or log in again.",
         )
-
-
-def _text(path: str) -> str:
-    with open(path, encoding="ascii", errors="ignore") as file:
-        return file.read(1 << 20)
 
 
 def bearer(token: str) -> str:

@@ -1,8 +1,10 @@
 """Tokens from files and plugins, and when they are renewed."""
 
+import asyncio
 import base64
 import json
 import logging
+import os
 import stat
 import sys
 from pathlib import Path
@@ -131,11 +133,15 @@ async def test_a_plugin_gets_its_arguments_and_environment(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("answer", "status", "message"),
     [
-        (_answer('"token": "secret"'), 3, "process returned 3. session has ended"),
-        ("no json: secret", 0, "failed to decode process output"),
-        ('{"kind": "x"}', 0, "missing key"),
+        (_answer('"token": "secret"'), 3, "it ended with status 3: session has ended"),
+        ("no json: secret", 0, "its answer is no ExecCredential: JSON is malformed"),
+        ('{"kind": "x"}', 0, "its answer is no ExecCredential: Object missing required field `apiVersion`"),
         (_answer('"other": "secret"'), 0, "neither a token nor a certificate"),
-        ('{"apiVersion": "v0", "kind": "ExecCredential", "status": {}}', 0, "does not match"),
+        (
+            '{"apiVersion": "v0", "kind": "ExecCredential", "status": {}}',
+            0,
+            "the version of its answer is not the apiVersion",
+        ),
     ],
 )
 async def test_a_plugin_that_fails(
@@ -149,6 +155,40 @@ async def test_a_plugin_that_fails(
     assert "secret" not in str(caught.value) + caplog.text
 
 
+async def test_a_plugin_that_nobody_waits_for_is_killed_with_what_it_started(tmp_path: Path) -> None:
+    started, said = tmp_path / "started", tmp_path / "said"
+    os.mkfifo(started)
+    os.mkfifo(said)
+    script = tmp_path / "plugin"
+    # Each holds its end of `said` open while it lives.
+    script.write_text(f"#!/bin/sh\nexec 3>{said}\nsleep 1000 & echo x >{started}\nwait\n")
+    script.chmod(0o755)
+    alive = os.open(said, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        waiting = asyncio.create_task(_credentials(script).current())
+        await asyncio.to_thread(started.read_bytes)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        os.set_blocking(alive, True)
+        async with asyncio.timeout(10):
+            assert await asyncio.to_thread(os.read, alive, 1) == b""  # the end: nobody is left who could write
+    finally:
+        os.close(alive)
+
+
+async def test_a_plugin_that_never_stops_talking(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="its answer is longer than 1048576 bytes"):
+        await _credentials("cat", args=["/dev/zero"]).current()
+    complaining = _plugin(tmp_path, _answer('"token": "t"'), complaint="x" * 100_000)
+    assert (await _credentials(complaining).current()).authorization == "Bearer t"
+
+
+async def test_a_plugin_whose_entry_is_malformed(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match=r"its entry is malformed: Expected `str`, got `int` - at `\$\.args\[0\]`"):
+        await _credentials(tmp_path, args=[1]).current()
+
+
 async def test_a_plugin_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="the program /no/such-plugin is not there"):
         await _credentials("/no/such-plugin").current()
@@ -158,11 +198,11 @@ async def test_a_plugin_that_is_not_there(tmp_path: Path) -> None:
         await _credentials(dead).current()
 
 
-async def test_without_what_runs_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_what_knows_providers(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in the agent's image, which leaves it out."""
     monkeypatch.setitem(sys.modules, "kubernetes_asyncio.client", None)
-    with pytest.raises(ClusterError, match="kubernetes_asyncio, which runs such plugins, is not installed"):
-        await _credentials(_plugin(tmp_path, _answer('"token": "t"'))).current()
+    with pytest.raises(ClusterError, match="kubernetes_asyncio, which knows such plugins, is not installed"):
+        await _oidc(_identity_token(4102444800)).current()
 
 
 def test_a_plugin_named_with_a_slash_is_beside_its_file(tmp_path: Path) -> None:
