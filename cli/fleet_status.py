@@ -8,7 +8,7 @@ import click
 
 from cli.fleet_options import Target, connection, fleet_options
 from cli.text import colour_wanted
-from common.errors import EidosError
+from common.errors import EidosError, UsageError
 
 if TYPE_CHECKING:
     from cli.fleet_client import FleetClient
@@ -159,6 +159,8 @@ def node(name: str, **flags: Any) -> None:
     from cli.fleet_client import ask
     from common.formats import load_snapshot
 
+    if not name:
+        raise UsageError("no node is named", "eidos fleet nodes lists what there is.")
     target = Target(flags, piped="yaml")
     document = load_snapshot(ask(connection(flags), lambda client: client.node(name)), f"the answer about {name}")
     if target.is_table:

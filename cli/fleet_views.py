@@ -5,6 +5,7 @@ from typing import Any, Final
 import click
 
 from cli.fleet_options import Target, connection, fleet_options
+from common.errors import UsageError
 
 GROUPS_EXAMPLES: Final = """\
 \b
@@ -79,6 +80,8 @@ def fact(key: str, **flags: Any) -> None:
     """
     from cli.fleet_client import ask
 
+    if not key:
+        raise UsageError("no fact is named", "Write it as Type.subtype.key, such as GPU.smi.driver.")
     target = Target(flags)
     view = ask(connection(flags), lambda client: client.fact(key))
     if target.is_table:

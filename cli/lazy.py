@@ -7,6 +7,13 @@ from typing import Any
 import click
 
 
+class ReaderGoneError(Exception):
+    """Nobody reads our output any more, as in `eidos fleet nodes | head`.
+
+    No OSError, because click turns a broken pipe into exit status 1.
+    """
+
+
 class LazyGroup(click.Group):
     """`table` says by name where a command is (`module`, or `module:name` when it is not `command` there) and what
     it does, in one line for the overview.
@@ -30,6 +37,22 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in self._table.items()])
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Raises ReaderGoneError: help is written from here."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except BrokenPipeError as error:
+            raise ReaderGoneError from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Raises ReaderGoneError."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderGoneError from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -6,12 +6,13 @@ Commands are imported when they are called, so that `eidos --help` costs click a
 import errno
 import os
 import sys
+from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 import click
 
-from cli.lazy import LazyGroup
-from common.errors import EidosError
+from cli.lazy import LazyGroup, ReaderGoneError
+from common.errors import EidosError, OutputError
 from common.version import VERSION
 
 _COMMANDS: Final = {
@@ -25,6 +26,7 @@ _COMMANDS: Final = {
 }
 
 _UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+_READER_GONE: Final = 141  # as a shell tells of a program that SIGPIPE ended, which is quiet too
 _INTERNAL_ERROR: Final = 70  # EX_SOFTWARE of sysexits.h
 
 EXAMPLES: Final = """\
@@ -48,7 +50,7 @@ def cli() -> None:
 
     Exit status: 0 done (for diff: no drift, or --fail-on-drift not given), 1 drift, 2 wrong use, unreadable input
     or unwritable output, 3 a requirement such as --require-gpu is not met, 4 trouble with the cluster or the fleet,
-    5 out of time, 70 a defect in Eidos, 130 interrupted.
+    5 out of time, 70 a defect in Eidos, 130 interrupted, 141 whoever read the output has gone.
     """
 
 
@@ -76,12 +78,13 @@ def run(arguments: list[str] | None = None, name: str = "eidos") -> int:
         error.show()
         return 2
     except EidosError as error:
+        if isinstance(error, OutputError) and isinstance(error.__cause__, BrokenPipeError):
+            return _READER_GONE
         _say(str(error))
         return error.exit_status
-    except BrokenPipeError:
-        # The reader has gone, as in `eidos snapshot | head`.
+    except (ReaderGoneError, BrokenPipeError):
         _abandon_stdout()
-        return 141
+        return _READER_GONE
     except Exception as error:
         if isinstance(error, OSError) and error.filename is None and error.errno in _UNWRITABLE:
             # Whatever is read or written otherwise has errors of its own: this is help on its way out.
@@ -102,4 +105,9 @@ def _abandon_stdout() -> None:
 def _say(message: str) -> None:
     from cli.text import colour_wanted, style
 
-    click.echo(f"{style('Error', colour_wanted(sys.stderr), fg='red', bold=True)}: {message.rstrip('.')}.", err=True)
+    ending = "" if message.endswith(("?", "!")) else "."
+    with suppress(BrokenPipeError):  # the status still says it
+        click.echo(
+            f"{style('Error', colour_wanted(sys.stderr), fg='red', bold=True)}: {message.rstrip('.')}{ending}",
+            err=True,
+        )

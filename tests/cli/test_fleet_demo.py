@@ -126,6 +126,15 @@ def test_how_a_process_ended() -> None:
     assert local_fleet._fate(-(signal.SIGRTMIN + 2)) == f"was killed by signal {signal.SIGRTMIN + 2}"
 
 
+def test_a_demo_whose_reader_has_gone_ends_quietly() -> None:
+    running = start_demo("--nodes", "4", until="Seeded differences:")
+    directory = Path(next(line for line in running.children().values() if "rmtree" in line).split()[-1])
+    assert running.process.stdout is not None
+    running.process.stdout.close()
+    assert end(running, signal.SIGCONT) == 141
+    assert not directory.exists()
+
+
 def test_a_kept_demo_goes_on_without_an_agent() -> None:
     running = start_demo("--nodes", "4", "--keep")
     os.kill(running.child("h100-8x-ib-1="), signal.SIGKILL)

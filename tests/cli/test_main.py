@@ -53,6 +53,8 @@ def test_help_has_examples(name: str, capsys: pytest.CaptureFixture[str]) -> Non
         (["diff", "only-one.yaml"], "Missing argument"),
         (["diff", "-", "-"], "Only one of A and B"),
         (["completion", "tcsh"], "'tcsh' is not one of"),
+        (["fleet", "node", ""], "no node is named"),
+        (["fleet", "fact", ""], "no fact is named"),
         (["explain", "nothing.at.all"], "names no measurement type"),
     ],
 )
@@ -127,16 +129,24 @@ def test_completion_completes_commands() -> None:
     assert "plain,snapshot" in eidos(env=environment).stdout
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
-    child = subprocess.Popen([EIDOS, "snapshot"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+@pytest.mark.parametrize(
+    "arguments", [["snapshot", "--collectors", "os"], ["--help"], ["fleet", "--help"], ["version"]]
+)
+def test_a_reader_that_goes_away_is_no_error(arguments: list[str]) -> None:
+    child = subprocess.Popen([EIDOS, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert child.stdout is not None
     assert child.stderr is not None
     child.stdout.close()
     error = child.stderr.read()
     child.stderr.close()
-    child.wait(timeout=60)
-    assert b"Traceback" not in error
-    assert b"internal error" not in error
+    assert child.wait(timeout=60) == 141
+    assert error == b""
+
+
+@pytest.mark.parametrize(("message", "shown"), [("Is it?", "Is it?"), ("It is.", "It is."), ("It is", "It is.")])
+def test_an_error_ends_with_one_mark(message: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main_module._say(message)
+    assert capsys.readouterr().err == f"Error: {shown}\n"
 
 
 def test_interrupt_ends_at_once_with_130(tmp_path: Path) -> None:
