@@ -21,6 +21,8 @@ _GOING_AWAY: Final = frozenset((1001, CLOSE_CODES[Closed.GOING_AWAY]))
 _END: Final = b"\r\n\r\n"
 _NO_HANDSHAKE: Final = "no-handshake"
 """What a connection that never came to speak TLS is counted as; links that were one are closed for a `Closed`."""
+_NO_WEBSOCKET: Final = "no-websocket"
+"""What a request that opens no WebSocket is counted as: it is no agent's."""
 _ROOM: Final = 1000
 """Connections beyond the most nodes: newcomers that are still being looked at."""
 
@@ -116,7 +118,8 @@ class Connection(asyncio.Protocol):
             else:
                 raise FrameError(Closed.OUT_OF_TURN, "frames before the WebSocket is open")
         except HandshakeError as error:
-            self._refuse(Closed.BAD_FRAME, error.status)
+            text = f"{error}: only agents dial in here, by WebSocket at {LINK_PATH}\n"
+            self._refuse(_NO_WEBSOCKET, error.status, text)
         except FrameError as error:
             self._break_off(error)
 
@@ -150,7 +153,7 @@ class Connection(asyncio.Protocol):
             raise HandshakeError(400, "more than a head")
         path, headers = parse_head(whole)
         if path != LINK_PATH:
-            raise HandshakeError(404, f"there is {LINK_PATH}")
+            raise HandshakeError(404, "there is nothing at this path")
         answer = accept(headers)
         scheme, _, token = headers.get("authorization", "").partition(" ")
         self._spawn(self._admit(token.strip() if scheme.lower() == "bearer" else "", answer))
@@ -215,12 +218,12 @@ class Connection(asyncio.Protocol):
         self._endpoint.unfinished += held - self._unfinished
         self._unfinished = held
 
-    def _refuse(self, reason: Closed, status: int) -> None:
+    def _refuse(self, reason: str, status: int, text: str = "") -> None:
         if self._transport.is_closing():
             return
         self._endpoint.hub.counts.refused[reason] += 1
         self._head = None
-        self._transport.write(refuse(status, reason.value))
+        self._transport.write(refuse(status, text or reason))
         self._transport.close()
 
     def _no_handshake(self) -> None:

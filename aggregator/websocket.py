@@ -72,9 +72,9 @@ def accept(headers: Mapping[str, str]) -> bytes:
     )
 
 
-def refuse(status: int, reason: str) -> bytes:
+def refuse(status: int, text: str) -> bytes:
     """An answer that opens none."""
-    body = reason.encode()
+    body = text.encode()
     more = b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" if status == 426 else b""
     return (
         b"HTTP/1.1 %d Refused\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n%b\r\n%b"

@@ -147,3 +147,25 @@ async def test_an_agent_cannot_report_for_another_node(tmp_path: Path) -> None:
         assert after["n1"] is not None
         assert after["n1"].metadata.source_node == "n1"
         assert after["n1"].measurements != before["n1"].measurements
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "why"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 404, "there is nothing at this path"),
+        (b"GET /v1/link HTTP/1.1\r\nHost: x\r\n\r\n", 426, "a WebSocket is expected"),
+        (b"POST /v1/link HTTP/1.1\r\nHost: x\r\n\r\n", 405, "only GET"),
+        (b"hello\r\n\r\n", 400, "not an HTTP/1.1 request"),
+    ],
+)
+async def test_requests_that_no_agent_makes_are_told_where_they_are(
+    tmp_path: Path, request_: bytes, status: int, why: str
+) -> None:
+    async with scene(tmp_path, ["n1"]) as fleet:
+        reader, writer = await asyncio.open_connection("127.0.0.1", fleet.link_port, ssl=fleet.context)
+        writer.write(request_)
+        head, _, text = (await asyncio.wait_for(reader.read(), 10)).partition(b"\r\n\r\n")
+        writer.close()
+        assert head.startswith(b"HTTP/1.1 %d " % status)
+        assert text.decode() == f"{why}: only agents dial in here, by WebSocket at /v1/link\n"
+        assert fleet.counts.refused == {"no-websocket": 1}

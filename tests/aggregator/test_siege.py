@@ -26,7 +26,7 @@ MOST_LEFT = 30 << 20
 """Bytes of it that may still be there a while later."""
 REASONS = {
     "eidos_links_closed_total": {"bad-frame", "lost", "out-of-turn", "too-large", "too-many-frames"},
-    "eidos_links_refused_total": {"bad-frame", "no-handshake", "silent"},
+    "eidos_links_refused_total": {"no-handshake", "no-websocket", "silent"},
     "eidos_http_dropped_total": {"no-request", "slow-head"},
     "eidos_http_answers_total": {"400", "408", "413"},
 }
