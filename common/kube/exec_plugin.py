@@ -71,6 +71,8 @@ async def run(entry: Mapping[str, Any]) -> Status:
         raise ValueError(f"its answer is no ExecCredential: {error}") from None
     if found.api_version != plugin.api_version:
         raise ValueError("the version of its answer is not the apiVersion in the kubeconfig")
+    if bool(found.status.client_certificate_data) != bool(found.status.client_key_data):
+        raise ValueError("it gives a certificate and no key, or a key and no certificate")
     return found.status
 
 

@@ -62,6 +62,8 @@ def load_target(
         if context:
             raise UsageError(f"there is no context {context!r}: in a pod without a kubeconfig there are none")
         return _from_pod(environment, account)
+    if listed := environment.get("KUBECONFIG", "").strip(os.pathsep):
+        raise UsageError(f"no cluster is configured here: KUBECONFIG is {listed}, where there is no file")
     raise UsageError(NOT_CONFIGURED, "Give --kubeconfig FILE, or set KUBECONFIG.")
 
 
@@ -72,8 +74,10 @@ def _from_pod(environment: Mapping[str, str], account: str) -> Target:
     return Target(
         server=server,
         credentials=TokenFile(os.path.join(account, "token")),
-        namespace=_read_pem(namespace_file).strip() if os.path.exists(namespace_file) else "default",
-        ca=_read_pem(os.path.join(account, "ca.crt")),
+        namespace=_read(namespace_file, "the pod's namespace").strip()
+        if os.path.exists(namespace_file)
+        else "default",
+        ca=_read(os.path.join(account, "ca.crt"), "the cluster's certificate authority"),
         proxy=proxy_for(server, environment),
     )
 
@@ -82,23 +86,32 @@ def _from_kubeconfig(
     source: str, name: str, context: KubeContext, cluster: Cluster, user: User, environment: Mapping[str, str]
 ) -> Target:
     server = cluster.server.rstrip("/")
-    parts = urlsplit(server)
-    if parts.scheme not in ("https", "http") or not parts.hostname or parts.username:
+    if wrong := _wrong_with(server):
         raise InputError(
-            Code.INPUT_MALFORMED,
-            f"the server of cluster {context.cluster!r} in the kubeconfig {source} is not an http or https address",
+            Code.INPUT_MALFORMED, f"the server of cluster {context.cluster!r} in the kubeconfig {source} {wrong}"
         )
     return Target(
         server=server,
         credentials=_credentials(source, context, user),
         context=name,
         namespace=context.namespace or "default",
-        ca=_pem(source, "certificate-authority-data", cluster.certificate_authority_data)
-        or _read_pem(cluster.certificate_authority),
+        ca=_pem(source, "certificate-authority", cluster.certificate_authority_data, cluster.certificate_authority),
         verify=not cluster.insecure_skip_tls_verify,
         tls_server_name=cluster.tls_server_name,
         proxy=_checked_proxy(cluster.proxy_url, source) or proxy_for(server, environment),
     )
+
+
+def _wrong_with(server: str) -> str:
+    """What is wrong with the address, without quoting it: it may hold a password."""
+    try:
+        parts = urlsplit(server)
+        parts.port  # noqa: B018 - this is where it is looked at
+    except ValueError:
+        return "has no valid host and port"
+    if parts.username is not None:
+        return "must not hold a user name or password: they belong to the user's entry"
+    return "" if parts.scheme in ("https", "http") and parts.hostname else "is not an http or https address"
 
 
 def _credentials(source: str, context: KubeContext, user: User) -> Credentials:
@@ -125,10 +138,13 @@ def _plugin_document(user: User) -> dict[str, Any]:
 
 
 def _certificate(source: str, user: User) -> tuple[str, str] | None:
-    certificate = _pem(source, "client-certificate-data", user.client_certificate_data)
-    key = _pem(source, "client-key-data", user.client_key_data)
-    pair = (certificate or _read_pem(user.client_certificate), key or _read_pem(user.client_key))
-    return pair if all(pair) else None
+    certificate = _pem(source, "client-certificate", user.client_certificate_data, user.client_certificate)
+    key = _pem(source, "client-key", user.client_key_data, user.client_key)
+    if certificate and not key:  # would go out as nobody
+        raise InputError(
+            Code.INPUT_MALFORMED, f"a user in the kubeconfig {source} has a client-certificate, but no client-key"
+        )
+    return (certificate, key) if certificate else None
 
 
 def _impersonate(user: User) -> tuple[tuple[str, str], ...]:
@@ -140,33 +156,51 @@ def _impersonate(user: User) -> tuple[tuple[str, str], ...]:
     return tuple(headers)
 
 
-def _pem(source: str, name: str, data: str) -> str:
+def _pem(source: str, name: str, data: str, path: str) -> str:
+    """What the kubeconfig holds as `NAME-data`, else the file it names; empty where it has neither.
+
+    Comments between certificates may be in any encoding and count for nothing.
+    """
+    if not data:
+        return _read(path, f"the {name} in the kubeconfig {source},") if path else ""
     try:
-        return base64.b64decode(data).decode("ascii", "ignore")
-    except binascii.Error:
-        raise InputError(
-            Code.INPUT_MALFORMED, f"{name} in the kubeconfig {source} is not base64 of a PEM file"
-        ) from None
+        text = base64.b64decode("".join(data.split()), validate=True).decode("ascii", "ignore")
+    except (binascii.Error, ValueError):
+        text = ""
+    if not text.strip():
+        raise InputError(Code.INPUT_MALFORMED, f"{name}-data in the kubeconfig {source} is not base64 of a PEM file")
+    return text
 
 
-def _read_pem(path: str) -> str:
-    """The file as text; comments between certificates may be in any encoding and count for nothing."""
-    if not path:
-        return ""
+def _read(path: str, what: str) -> str:
     try:
         with open(path, encoding="ascii", errors="ignore") as file:
-            return file.read(1 << 20)
+            text = file.read(1 << 20)
     except OSError as error:
-        raise InputError(Code.INPUT_UNREADABLE, f"{path} cannot be read: {(error.strerror or '').lower()}") from error
+        why = (error.strerror or "").lower()
+        raise InputError(Code.INPUT_UNREADABLE, f"{what} {path} cannot be read: {why}") from error
+    if not text.strip():
+        raise InputError(Code.INPUT_MALFORMED, f"{what} {path} is empty")
+    return text
 
 
 def _checked_proxy(url: str, source: str) -> str:
-    if url and urlsplit(url).scheme not in ("http", "https"):
+    if url and _scheme(url) not in ("http", "https"):
         raise UsageError(
-            f"the proxy-url in the kubeconfig {source} has a scheme other than http and https",
+            f"the proxy-url in the kubeconfig {source} is not an http or https address",
             "Other proxies are not supported; put an HTTP proxy in its place.",
         )
     return url
+
+
+def _scheme(url: str) -> str:
+    """Empty for what is no address."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - this is where it is looked at
+    except ValueError:
+        return ""
+    return parts.scheme if parts.hostname else ""
 
 
 def proxy_for(server: str, environment: Mapping[str, str]) -> str:
@@ -184,9 +218,9 @@ def proxy_for(server: str, environment: Mapping[str, str]) -> str:
 
 
 def _http_only(proxy: str) -> str:
-    if urlsplit(proxy).scheme not in ("http", "https"):
+    if _scheme(proxy) not in ("http", "https"):
         raise UsageError(
-            "the proxy in the environment has a scheme other than http and https",
+            "the proxy in the environment is not an http or https address",
             "Add the API server to NO_PROXY, or name an HTTP proxy.",
         )
     return proxy

@@ -73,6 +73,22 @@ def test_the_usual_places_in_order(tmp_path: Path, pod: tuple[dict[str, str], st
         load_target(None, None, environment, account)
 
 
+def test_listed_files_of_which_there_is_none_are_named() -> None:
+    with pytest.raises(
+        UsageError, match="no cluster is configured here: KUBECONFIG is /no/a:/no/b, where there is no"
+    ):
+        load_target(environment={"KUBECONFIG": "/no/a:/no/b:", "HOME": "/nonexistent"})
+
+
+def test_a_named_file_that_is_empty(tmp_path: Path) -> None:
+    """Without its content the system's certificate authorities would be asked, and nobody would notice."""
+    (tmp_path / "ca.pem").write_text("\n")
+    cluster = {"server": "https://one", "certificate-authority": "ca.pem"}
+    config = _kubeconfig(tmp_path / "config", clusters=[{"name": "one", "cluster": cluster}])
+    with pytest.raises(InputError, match=r"the certificate-authority in the kubeconfig .* .*ca\.pem is empty"):
+        load_target(str(config), environment={})
+
+
 def test_a_listed_file_that_is_missing_is_passed_over(tmp_path: Path) -> None:
     config = _kubeconfig(tmp_path / "config")
     environment = {"KUBECONFIG": f"{tmp_path}/missing:{config}"}
@@ -174,9 +190,23 @@ def test_an_empty_file_is_no_answer_in_a_pod(pod: tuple[dict[str, str], str], tm
         ({"clusters": [{"name": "one", "cluster": {"server": "one:6443"}}]}, None, Code.INPUT_MALFORMED,
          "not an http or https address"),
         ({"clusters": [{"name": "one", "cluster": {"server": "https://x", "proxy-url": "socks5://p"}}]}, None,
-         Code.USAGE, "scheme other than http and https"),
+         Code.USAGE, "is not an http or https address"),
         ({"clusters": [{"name": "one", "cluster": {"server": "https://x", "certificate-authority": "no"}}]}, None,
-         Code.INPUT_UNREADABLE, "no cannot be read: no such file or directory"),
+         Code.INPUT_UNREADABLE, "the certificate-authority in the kubeconfig .*no cannot be read: no such file"),
+        ({"clusters": [{"name": "one", "cluster": {"server": "https://x", "certificate-authority-data": "!"}}]}, None,
+         Code.INPUT_MALFORMED, "certificate-authority-data in the kubeconfig .* is not base64"),
+        ({"users": [{"name": "me", "user": {"client-certificate-data": "QwAK"}}]}, None, Code.INPUT_MALFORMED,
+         "has a client-certificate, but no client-key"),
+        ({"users": [{"name": "me", "user": {"client-certificate-data": "QwAK", "client-key-data": "!"}}]}, None,
+         Code.INPUT_MALFORMED, "client-key-data in the kubeconfig .* is not base64"),
+        ({"clusters": [{"name": "one", "cluster": {"server": "https://127.0.0.1:99999"}}]}, None,
+         Code.INPUT_MALFORMED, "the server of cluster 'one' in the kubeconfig .* has no valid host and port"),
+        ({"clusters": [{"name": "one", "cluster": {"server": "https://[::1"}}]}, None,
+         Code.INPUT_MALFORMED, "has no valid host and port"),
+        ({"clusters": [{"name": "one", "cluster": {"server": "https://me:12345@x"}}]}, None,
+         Code.INPUT_MALFORMED, "must not hold a user name or password"),
+        ({"clusters": [{"name": "one", "cluster": {"server": "https://x", "proxy-url": "http://p:99999"}}]}, None,
+         Code.USAGE, "the proxy-url in the kubeconfig .* is not an http or https address"),
         ({"clusters": [{"name": "one", "cluster": {"server": "https://x", "certificate-authority-data": "a"}}]}, None,
          Code.INPUT_MALFORMED, "certificate-authority-data in the kubeconfig .* is not base64"),
     ],
