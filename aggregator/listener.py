@@ -6,16 +6,19 @@ reason, what was answered by status.
 """
 
 import asyncio
+import functools
 import logging
 import ssl
 import time
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Final, cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.web_protocol import RequestHandler
 
+from aggregator.api.problems import problem
 from aggregator.counts import Counts
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -26,6 +29,27 @@ _silent: Final = logging.getLogger("aggregator.listener.aiohttp")
 
 _READ_WITHIN: Final = 30.0
 """Seconds after which a peer that reads nothing of its answer is dropped."""
+
+
+class _Connection(RequestHandler):
+    """A connection whose unreadable requests are answered briefly, and without sending back what came."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """See RequestHandler: what was no request, or a defect outside of all middlewares."""
+        super().handle_error(request, status, exc)  # raises when part of an answer has been sent
+        title = HTTPStatus(status).phrase.lower()
+        detail = "What came is no HTTP request, or its head is too large." if status == 400 else ""
+        answer = problem(status, title.replace(" ", "_"), title, detail)
+        answer.force_close()
+        return answer
 
 
 class _Dropped(asyncio.Protocol):
@@ -49,6 +73,7 @@ class Listener:
         self._waiting: dict[RequestHandler, float] = {}  # since when; no request yet
         self._unread: dict[RequestHandler, tuple[int, float]] = {}  # bytes, and since when none of them was read
         self._runner: web.AppRunner | None = None
+        self._connect: Callable[[web.Server], RequestHandler] | None = None
         self._server: asyncio.Server | None = None
         self._sweeping: asyncio.Task[None] | None = None
         app.middlewares.insert(0, self._note_request)
@@ -56,14 +81,14 @@ class Listener:
 
     async def start(self, address: str, port: int) -> int:
         """Listen. Returns the port, chosen by the system when 0 was given. Raises OSError."""
-        self._runner = web.AppRunner(
-            self._app, access_log=_silent, access_log_class=self._counting(), logger=_silent,
-            keepalive_timeout=30.0, lingering_time=2.0,
-            max_line_size=16_384, max_field_size=32_768, auto_decompress=False, handler_cancellation=True,
-            shutdown_timeout=2.0,
-        )  # fmt: skip
-        await self._runner.setup()
         loop = asyncio.get_running_loop()
+        self._runner = web.AppRunner(self._app, handler_cancellation=True, shutdown_timeout=2.0)
+        await self._runner.setup()
+        self._connect = functools.partial(
+            _Connection, loop=loop, access_log=_silent, access_log_class=self._counting(), logger=_silent,
+            keepalive_timeout=30.0, lingering_time=2.0,
+            max_line_size=16_384, max_field_size=32_768, auto_decompress=False,
+        )  # fmt: skip
         self._server = await loop.create_server(
             self._accept, address, port, ssl=self._tls, ssl_handshake_timeout=10.0, ssl_shutdown_timeout=2.0,
             backlog=4096, reuse_address=True,
@@ -89,10 +114,10 @@ class Listener:
 
     def _accept(self) -> asyncio.Protocol:
         server = self._runner.server if self._runner is not None else None
-        if server is None or self.connections >= self._most:
+        if server is None or self._connect is None or self.connections >= self._most:
             self._counts.http_dropped["too-many-connections"] += 1
             return _Dropped()
-        handler = server()
+        handler = self._connect(server)
         self._waiting[handler] = time.monotonic()
         return handler
 

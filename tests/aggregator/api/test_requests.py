@@ -1,5 +1,7 @@
 """What requests may carry: parameters that exist, each once, and bodies that are plain JSON."""
 
+import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,28 @@ async def test_no_body_has_no_type(tmp_path: Path) -> None:
     async with api(tmp_path) as user:
         for headers in ({}, {"Content-Type": "text/plain"}):
             assert (await user.ask("POST", "/v1/runs", headers=headers))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x00\x01garbage-of-a-stranger" * 100 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX-Large: " + b"garbage-of-a-stranger" * 2000 + b"\r\n\r\n",
+        b"GET /" + b"garbage-of-a-stranger" * 2000 + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\ngarbage-of-a-stranger\r\n\r\n",
+    ],
+)
+async def test_what_is_no_request_is_answered_briefly(tmp_path: Path, sent: bytes) -> None:
+    async with api(tmp_path, join=0) as user:
+        port = user.fleet.local.server.api_port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=user.fleet.context)
+        writer.write(sent)
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.split(b" ")[1] == b"400"
+        assert b"application/problem+json" in head
+        assert json.loads(body)["type"] == "urn:eidos:problem:bad_request"
+        assert len(answer) < 600
+        assert b"garbage" not in answer
+        assert user.fleet.counts.http_answers == {"400": 1}
