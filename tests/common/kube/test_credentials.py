@@ -137,6 +137,7 @@ async def test_a_plugin_gets_its_arguments_and_environment(tmp_path: Path) -> No
         ("no json: secret", 0, "its answer is no ExecCredential: JSON is malformed"),
         ('{"kind": "x"}', 0, "its answer is no ExecCredential: Object missing required field `apiVersion`"),
         (_answer('"other": "secret"'), 0, "neither a token nor a certificate"),
+        (_answer('"token": "secret", "clientCertificateData": "C"'), 0, "it gives a certificate and no key"),
         (
             '{"apiVersion": "v0", "kind": "ExecCredential", "status": {}}',
             0,
