@@ -2,19 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from agent.job.config import LABELS, MANAGED_BY, CleanupOptions, Config
+from agent.job.lapsed import JOBS_OF_RUNS
 from agent.job.names import Names
 from agent.job.rbac import Wanted, adopt, withdraw
 from common.errors import ClusterError, Code, EidosError
 from common.kube.call import path_of
 from common.kube.client import Kube
 from common.kube.errors import KubeError
-from common.kube.namespaces import first_content
+from common.kube.namespaces import first_of_anything
 from common.kube.types import Job, Metadata
-
-_SELECTOR: Final = f"app.kubernetes.io/name={LABELS['app.kubernetes.io/name']}"
 
 
 class Failure(NamedTuple):
@@ -103,7 +102,7 @@ class Removal:
         """Objects of an earlier run may serve another one now; ours is not among the Jobs any more."""
         path = path_of("batch/v1", "jobs", self._config.namespace)
         try:
-            jobs, _ = await self._kube.list(path, Job, {"labelSelector": _SELECTOR})
+            jobs, _ = await self._kube.list(path, Job, {"labelSelector": JOBS_OF_RUNS})
         except KubeError:
             jobs = []
         busy = [job.metadata.name for job in jobs if job.metadata.uid != job_uid and job.status.active]
@@ -126,7 +125,7 @@ class Removal:
         """Only while nothing is in it that somebody else made."""
         try:
             there = await self._kube.get(namespace.path, Metadata)
-            found = await first_content(self._kube, namespace.name, _goes_anyway)
+            found = await first_of_anything(self._kube, namespace.name, _goes_anyway)
         except KubeError as error:
             if error.code is not Code.CLUSTER_NOT_FOUND:
                 self._failures.append(Failure(str(namespace), f"kubectl {command(namespace)}", error, known=True))

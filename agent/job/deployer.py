@@ -8,6 +8,7 @@ from agent.job import objects, rbac
 from agent.job.cleanup import Removal
 from agent.job.config import RUN_ANNOTATION, CleanupOptions, Config, belongs
 from agent.job.follow import Followed, Follower, wait_deleted
+from agent.job.lapsed import finished
 from agent.job.leftovers import may_be_left
 from agent.job.names import Names, choose
 from agent.job.rbac import Action, TakenError, Wanted
@@ -83,8 +84,7 @@ class Deployer:
             *(Permission(verb, "jobs", "batch", here) for verb in ("get", "list", "watch", "create", "delete")),
             *(Permission(verb, "pods", "", here) for verb in ("list", "watch")),
             *(Permission(verb, "configmaps", "", there) for verb in self._output_verbs()),
-            *(item.permission(item.action.value) for item in self._wanted if self._must(item)),
-            *(item.permission("delete") for item in self._wanted if self._goes(item)),
+            *(item.permission(verb) for item in self._wanted for verb in self._verbs(item)),
         ]
         checks = await check(self._kube, needed)
         refuse_missing(checks, _ASK)
@@ -95,14 +95,13 @@ class Deployer:
     def _output_verbs(self) -> tuple[str, ...]:
         return ("get", "delete") if self.names.own_output else ("get",)
 
-    @staticmethod
-    def _must(item: Wanted) -> bool:
-        """A missing label on a namespace stops nobody."""
-        return item.action is Action.CREATE or (item.action is Action.PATCH and item.resource != "namespaces")
-
-    def _goes(self, item: Wanted) -> bool:
-        """What this run makes and will have to delete."""
-        return self.names.own_rbac and item.action is Action.CREATE
+    def _verbs(self, item: Wanted) -> tuple[str, ...]:
+        """What this run does with an object, and will have to do when it ends."""
+        if item.action is Action.REPLACE or (item.action is Action.CREATE and self.names.own_rbac):
+            return ("create", "delete")
+        if item.action is Action.PATCH and item.resource == "namespaces":
+            return ()  # a missing label on a namespace stops nobody
+        return () if item.action is Action.KEEP else (item.action.value,)
 
     async def _rehearse_job(self) -> None:
         """A dry run finds what is wrong with the Job itself while nothing is there to clean up yet."""
@@ -213,8 +212,7 @@ class Deployer:
         if there is None:
             return False
         uid = there.metadata.uid
-        finished = any(c.type in ("Complete", "Failed") and c.status == "True" for c in there.status.conditions)
-        if not finished and not there.metadata.deletion_timestamp:
+        if not finished(there) and not there.metadata.deletion_timestamp:
             return True
         try:
             await self._kube.delete(self._job_path, propagation="Foreground", preconditions={"uid": uid})

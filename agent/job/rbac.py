@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from agent.job import objects
 from agent.job.config import LABELS, MANAGED_BY, RUN_ANNOTATION, Config, belongs
+from agent.job.lapsed import living, settled
 from agent.job.names import Names
 from agent.job.objects import Manifest
 from common.errors import ClusterError, Code
@@ -27,6 +28,8 @@ class Action(StrEnum):
     KEEP = "keep"
     CREATE = "create"
     PATCH = "patch"
+    REPLACE = "replace"
+    """Delete what a run has left that was killed, and create it anew."""
 
 
 class TakenError(Exception):
@@ -49,6 +52,8 @@ class Wanted:
     temporary: bool = False
     """A namespace that a run made for a while."""
     uid: str = ""
+    since: str = ""
+    """When what is there was created."""
     change: Manifest = field(default_factory=dict)
     """The merge patch that mends it."""
 
@@ -100,10 +105,26 @@ async def look(kube: Kube, items: list[Wanted], run: str) -> None:
     Raises TakenError when another run's temporary ones have these names, or somebody else's that would have to be
     changed; ClusterError for a namespace that is going.
     """
-    await together(_look(kube, item, run) for item in items)
+    owners = await together(_look(kube, item, run) for item in items)
+    marked = [(item, owner) for item, owner in zip(items, owners, strict=True) if owner]
+    alive = await living(kube) if marked else None
+    for item, owner in marked:
+        if alive is None or owner in alive or not item.ours or not settled(item.since):
+            raise _taken(item)
+        item.action = Action.REPLACE
 
 
-async def _look(kube: Kube, item: Wanted, run: str) -> None:
+def _taken(item: Wanted) -> TakenError:
+    return TakenError(f"{item} belongs to another run")
+
+
+async def _look_again(kube: Kube, item: Wanted, run: str) -> None:
+    if await _look(kube, item, run):
+        raise _taken(item)
+
+
+async def _look(kube: Kube, item: Wanted, run: str) -> str:
+    """Find out how it stands; the other run whose mark it bears, if it bears one."""
     try:
         there: Manifest = await kube.get(item.path, dict[str, Any])
     except KubeError as error:
@@ -112,24 +133,25 @@ async def _look(kube: Kube, item: Wanted, run: str) -> None:
         elif error.code is not Code.CLUSTER_FORBIDDEN:
             raise
         # Whoever may not look may still be allowed to use what an administrator made; the Job will tell.
-        return
+        return ""
     metadata = there["metadata"]
-    owner = metadata.get("annotations", {}).get(RUN_ANNOTATION, "")
-    item.uid = metadata["uid"]
+    owner = str(metadata.get("annotations", {}).get(RUN_ANNOTATION, ""))
+    item.uid, item.since = metadata["uid"], metadata["creationTimestamp"]
     labels = metadata.get("labels", {})
     item.ours = labels.get(MANAGED_BY) == LABELS[MANAGED_BY]
     if item.resource == "namespaces":
         _judge_namespace(item, metadata, owner)
-        return
+        return ""
     item.ours = item.ours and belongs(labels)
     if owner not in ("", run):
-        raise TakenError(f"{item} belongs to another run")
+        return owner
     if item.manifest.get("roleRef") != there.get("roleRef"):
         raise TakenError(f"{item} is for another role")  # which cannot be changed in a binding
     item.change = _change(item.manifest, there)
     if item.change and not belongs(labels):
         raise TakenError(f"{item} was not made by Eidos and is left alone")
     item.action = Action.PATCH if item.change else Action.KEEP
+    return ""
 
 
 def _judge_namespace(item: Wanted, metadata: Manifest, owner: str) -> None:
@@ -180,6 +202,8 @@ async def rehearse(kube: Kube, items: list[Wanted]) -> None:
 
 async def ensure(kube: Kube, item: Wanted, run: str) -> None:
     """Create or mend one object. Raises TakenError when another run was faster."""
+    if item.action is Action.REPLACE:
+        await _clear(kube, item)
     if item.action is Action.CREATE:
         item.tried = True
         try:
@@ -188,7 +212,7 @@ async def ensure(kube: Kube, item: Wanted, run: str) -> None:
             item.tried = not refused(error)
             if error.reason != "AlreadyExists":
                 raise
-            await _look(kube, item, run)
+            await _look_again(kube, item, run)
         else:
             item.made = item.ours = True
             item.uid, item.temporary = made.metadata.uid, RUN_ANNOTATION in made.metadata.annotations
@@ -204,10 +228,20 @@ async def ensure(kube: Kube, item: Wanted, run: str) -> None:
             if error.code is not Code.CLUSTER_CONFLICT:
                 raise
             await asyncio.sleep(kube.pause(1, error))
-            await _look(kube, item, run)
+            await _look_again(kube, item, run)
         else:
             return
     raise ClusterError(Code.CLUSTER_CONFLICT, f"others keep changing {item} at the same time", "Try again.")
+
+
+async def _clear(kube: Kube, item: Wanted) -> None:
+    """By its UID: of several that take it over at the same time one creates it, and the others find that one's."""
+    try:
+        await kube.delete(item.path, preconditions={"uid": item.uid})
+    except KubeError as error:
+        if error.code is not Code.CLUSTER_CONFLICT:
+            raise
+    item.action, item.uid, item.ours = Action.CREATE, "", False
 
 
 def refused(error: KubeError) -> bool:

@@ -3,8 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from common.errors import Code
 from common.kube.call import path_of
 from common.kube.client import Kube
+from common.kube.discovery import namespaced_resources
+from common.kube.errors import KubeError
 from common.kube.together import together
 from common.kube.types import Metadata
 
@@ -19,7 +22,19 @@ CONTENTS: Final = {
 }
 WORKLOADS: Final = {"deployments": "apps/v1", "daemonsets": "apps/v1", "statefulsets": "apps/v1"}
 """What may be there without a pod."""
+_UNTOLD: Final = frozenset({"events"})
+"""What nobody misses."""
 _OF_ITSELF: Final = frozenset({("serviceaccounts", "default"), ("configmaps", "kube-root-ca.crt")})
+
+
+async def first_of_anything(kube: Kube, namespace: str, goes_anyway: Callable[[str, Metadata], bool]) -> str:
+    """As `first_content`, of every resource the API server has, extensions included. Raises KubeError."""
+    if found := await first_content(kube, namespace, goes_anyway):  # without a look at some sixty resources
+        return found
+    seen = {(version, resource) for resource, version in CONTENTS.items()}
+    rest = [place for place in await namespaced_resources(kube) if place not in seen and place[1] not in _UNTOLD]
+    contents = await together(_content(kube, namespace, goes_anyway, resource, version) for version, resource in rest)
+    return next(filter(None, contents), "")
 
 
 async def first_content(
@@ -34,16 +49,24 @@ async def first_content(
     to. `kinds` are resources with their API versions.
     """
 
-    async def content(resource: str, version: str) -> str:
-        items, _ = await kube.list(path_of(version, resource, namespace), Metadata)
-        names = [
-            item.metadata.name
-            for item in items
-            if (resource, item.metadata.name) not in _OF_ITSELF
-            and not item.metadata.deletion_timestamp
-            and not goes_anyway(resource, item)
-        ]
-        return f"{resource} {names[0]}" if names else ""
-
-    found = await together(content(*entry) for entry in kinds.items())
+    found = await together(_content(kube, namespace, goes_anyway, *entry) for entry in kinds.items())
     return next(filter(None, found), "")
+
+
+async def _content(
+    kube: Kube, namespace: str, goes_anyway: Callable[[str, Metadata], bool], resource: str, version: str
+) -> str:
+    try:
+        items, _ = await kube.list(path_of(version, resource, namespace), Metadata)
+    except KubeError as error:
+        if error.code is Code.CLUSTER_NOT_FOUND:  # an extension that has just been taken out
+            return ""
+        raise
+    names = [
+        item.metadata.name
+        for item in items
+        if (resource, item.metadata.name) not in _OF_ITSELF
+        and not item.metadata.deletion_timestamp
+        and not goes_anyway(resource, item)
+    ]
+    return f"{resource} {names[0]}" if names else ""

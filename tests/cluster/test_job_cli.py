@@ -135,10 +135,10 @@ def test_a_namespace_that_somebody_began_to_use_stays(jobs: Jobs) -> None:
     jobs.kubectl("create", "namespace", name)
     try:
         jobs.kubectl("annotate", "namespace", name, "eidos.nvidia.com/run=earlier")
-        jobs.kubectl("create", "configmap", "theirs", "--from-literal=a=b", "-n", name)
+        jobs.kubectl("create", "deployment", "theirs", "--image=registry.example/none:1", "--replicas=0", "-n", name)
         done = jobs.eidos("--namespace", name, "--cleanup-rbac", "--unique-name", *GPU_NODE, "-o", "snap.yaml")
-        assert "stays, because" in done.stderr
-        assert "theirs" in jobs.names("configmaps", name)
+        assert f"namespace {name} stays, because deployments theirs is in it" in done.stderr
+        assert jobs.names("deployments", name) == {"theirs"}
     finally:
         jobs.kubectl("delete", "namespace", name, "--timeout=60s")
         jobs.forget()

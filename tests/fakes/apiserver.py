@@ -217,11 +217,13 @@ class FakeApiServer:
         groups = sorted({r.api_version for r in self.resources if "/" in r.api_version})
         if request.path == "/version":
             return web.json_response({"gitVersion": "v1.36.3", "platform": "linux/amd64", "goVersion": "go1.26.0"})
-        if (
-            request.path == "/apis"
-            and "APIGroupDiscoveryList" in request.headers["Accept"]
-            and self.aggregated_discovery
-        ):
+        aggregated = "APIGroupDiscoveryList" in request.headers["Accept"] and self.aggregated_discovery
+        if request.path == "/api" and aggregated:
+            core = {"metadata": {}, "versions": [{"version": "v1", "resources": self._discovery("v1")}]}
+            return web.json_response({"kind": "APIGroupDiscoveryList", "items": [core]})
+        if request.path == "/api":
+            return web.json_response({"kind": "APIVersions", "versions": ["v1"]})
+        if request.path == "/apis" and aggregated:
             items = [
                 {
                     "metadata": {"name": group.split("/")[0]},
@@ -233,15 +235,24 @@ class FakeApiServer:
         if request.path == "/apis":
             versions = [{"name": g.split("/")[0], "preferredVersion": {"groupVersion": g}} for g in groups]
             return web.json_response({"kind": "APIGroupList", "groups": versions})
-        if request.path.removeprefix("/apis/") in groups:
-            group = request.path.removeprefix("/apis/")
-            names = [{"name": r.plural, "kind": r.kind} for r in self.resources if r.api_version == group]
+        group = "v1" if request.path == "/api/v1" else request.path.removeprefix("/apis/")
+        if group in ("v1", *groups):
+            names = [
+                {"name": r.plural, "kind": r.kind, "namespaced": r.namespaced, "verbs": list(r.verbs)}
+                for r in self.resources
+                if r.api_version == group
+            ]
             return web.json_response({"kind": "APIResourceList", "groupVersion": group, "resources": names})
         raise RefusalError(404, "NotFound", "the server could not find the requested resource")
 
     def _discovery(self, group: str) -> list[Json]:
         return [
-            {"resource": r.plural, "responseKind": {"kind": r.kind}, "scope": "Cluster"}
+            {
+                "resource": r.plural,
+                "responseKind": {"kind": r.kind},
+                "scope": "Namespaced" if r.namespaced else "Cluster",
+                "verbs": list(r.verbs),
+            }
             for r in self.resources
             if r.api_version == group
         ]

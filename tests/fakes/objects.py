@@ -39,6 +39,7 @@ class Resource:
     kind: str
     api_version: str = "v1"
     namespaced: bool = True
+    verbs: tuple[str, ...] = ("create", "delete", "get", "list", "patch", "update", "watch")
 
 
 RESOURCES: Final = (

@@ -18,7 +18,17 @@ _MORE = (
     Resource("rolebindings", "RoleBinding", RBAC),
     Resource("clusterroles", "ClusterRole", RBAC, namespaced=False),
     Resource("clusterrolebindings", "ClusterRoleBinding", RBAC, namespaced=False),
-    Resource("selfsubjectaccessreviews", "SelfSubjectAccessReview", "authorization.k8s.io/v1", namespaced=False),
+    Resource(
+        "selfsubjectaccessreviews",
+        "SelfSubjectAccessReview",
+        "authorization.k8s.io/v1",
+        namespaced=False,
+        verbs=("create",),
+    ),
+    Resource("deployments", "Deployment", "apps/v1"),
+    Resource("leases", "Lease", "coordination.k8s.io/v1"),
+    Resource("widgets", "Widget", "example.com/v1"),
+    Resource("podmetrics", "PodMetrics", "metrics.k8s.io/v1beta1", verbs=("get", "list")),
 )
 
 

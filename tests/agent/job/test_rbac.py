@@ -1,6 +1,7 @@
 """The objects around the Job: made once, mended when stale, shared between namespaces, never taken from others."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -116,8 +117,57 @@ async def test_withdrawing_leaves_the_others_in(api: JobApi, kube: Kube) -> None
 
 async def test_another_runs_temporary_objects_are_not_used(api: JobApi, kube: Kube) -> None:
     async with kube:
+        _, run = await _ensured(kube, Config(cleanup_rbac=True))
+        _running(api, run)
+        with pytest.raises(TakenError, match="belongs to another run"):
+            await _looked(kube)
+
+
+def _running(api: JobApi, run: str, **status: Any) -> None:
+    """The Job of a run, in whatever namespace."""
+    labels, annotations = dict(LABELS), {RUN_ANNOTATION: run}
+    metadata = {"name": "theirs", "labels": labels, "annotations": annotations}
+    api.add("jobs", {"metadata": metadata, "status": status}, "elsewhere")
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_what_a_killed_run_has_left_is_taken_over(api: JobApi, kube: Kube, own: bool) -> None:
+    """Its Job has finished or is gone, so nobody is left who would delete these; they are made anew."""
+    async with kube:
+        before, dead = await _ensured(kube, Config(cleanup_rbac=True))
+        _running(api, dead, conditions=[{"type": "Failed", "status": "True"}])
+        after, run = await _ensured(kube, Config(cleanup_rbac=own))
+    assert [item.made for item in after] == [False, *[True] * 5]
+    assert not {item.uid for item in before[1:]} & {item.uid for item in after}
+    for plural in KINDS[1:]:
+        annotations = api.one(plural, "eidos")["metadata"].get("annotations", {})
+        assert annotations == ({RUN_ANNOTATION: run} if own else {})
+
+
+async def test_several_take_over_and_one_has_it(api: JobApi, kube: Kube) -> None:
+    async with kube:
         await _ensured(kube, Config(cleanup_rbac=True))
+        (_, first, *_), one = await _looked(kube, Config(cleanup_rbac=True))
+        (_, second, *_), other = await _looked(kube, Config(cleanup_rbac=True))
+        await rbac.ensure(kube, first, one)
         with pytest.raises(TakenError):
+            await rbac.ensure(kube, second, other)
+    assert api.one("serviceaccounts", "eidos")["metadata"]["annotations"] == {RUN_ANNOTATION: one}
+
+
+@pytest.mark.parametrize("why", ["fresh", "out-of-sight", "foreign"])
+async def test_what_may_be_a_living_runs_is_not_taken_over(api: JobApi, kube: Kube, why: str) -> None:
+    """A run makes its Job last; whoever may not list Jobs cannot know; and a mark alone makes nothing ours."""
+    metadata = {"name": "eidos", "labels": dict(LABELS), "annotations": {RUN_ANNOTATION: "theirs"}}
+    if why == "fresh":
+        metadata["creationTimestamp"] = datetime.now(UTC).isoformat()
+    elif why == "out-of-sight":
+        api.forbidden.add(("list", "jobs"))
+    else:
+        metadata["labels"] = {}
+    api.add("serviceaccounts", {"metadata": metadata}, "gpu-operator")
+    async with kube:
+        with pytest.raises(TakenError, match="ServiceAccount gpu-operator/eidos belongs to another run"):
             await _looked(kube)
 
 

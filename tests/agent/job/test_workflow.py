@@ -120,6 +120,32 @@ async def test_cleanup_removes_the_rbac_objects_and_the_namespace(api: JobApi) -
     assert {plural for plural, _ in api.everything()} == {"pods"}
 
 
+@pytest.mark.parametrize("aggregated", [True, False])
+@pytest.mark.parametrize("kind", ["configmaps", "deployments", "roles", "leases", "widgets"])
+async def test_a_namespace_stays_whatever_others_put_there(api: JobApi, kind: str, aggregated: bool) -> None:
+    """Made for this run; what came meanwhile is asked for by the resources the API server says it has."""
+    api.aggregated_discovery = aggregated
+    played, heard = Played(api, DONE), Heard()
+
+    def on_job(job: Any) -> None:
+        played.play(job)
+        api.add(kind, {"metadata": {"name": "theirs"}}, "gpu-operator")
+
+    api.on_job = on_job
+    await _run(api, Config(seconds=30, cleanup_rbac=True), heard)
+    assert heard.notes == [f"namespace gpu-operator stays, because {kind} theirs is in it"]
+    assert api.names("namespaces") == ["gpu-operator"]
+
+
+async def test_what_is_kept_nowhere_holds_no_namespace(api: JobApi) -> None:
+    """The metrics of a pod go with it, and events say only what was."""
+    Played(api, DONE)
+    api.add("podmetrics", {"metadata": {"name": "eidos-x7k2p"}}, "gpu-operator")
+    api.add("events", {"metadata": {"name": "eidos-x7k2p.1"}}, "gpu-operator")
+    await _run(api, Config(seconds=30, cleanup_rbac=True))
+    assert api.names("namespaces") == []
+
+
 async def test_missing_permissions_are_all_named_before_anything_is_made(api: JobApi) -> None:
     api.denied = {("create", "jobs"), ("watch", "pods"), ("create", "clusterroles")}
     with pytest.raises(ClusterError) as raised:
