@@ -74,8 +74,9 @@ def _cluster(options: argparse.Namespace) -> Coroutine[Any, Any, None]:
 
 
 def _local(options: argparse.Namespace) -> Coroutine[Any, Any, None]:
-    if options.nodes is None:
-        raise UsageError("--local needs --nodes")
+    nodes = unfold_names(options.nodes or "")
+    if not nodes:
+        raise UsageError("--local needs --nodes", "Name at least one, such as gpu-[001-512],login.")
     address = options.address or "127.0.0.1"
     settings = Settings(
         options.local,
@@ -85,7 +86,6 @@ def _local(options: argparse.Namespace) -> Coroutine[Any, Any, None]:
         api_port=options.api_port or 0,
         names=("localhost", "127.0.0.1", address),
     )
-    nodes = unfold_names(options.nodes)
 
     async def serve() -> None:
         fleet = LocalFleet(settings, nodes)

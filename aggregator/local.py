@@ -19,7 +19,7 @@ from typing import Final
 from aggregator.auth import Authenticator
 from aggregator.fleet import Fleet
 from aggregator.ledger import Expected
-from aggregator.local_files import kept, kept_token, write_whole
+from aggregator.local_files import DirectoryLock, kept, kept_token, write_whole
 from aggregator.publish import DirectoryPublisher
 from aggregator.renewal import Renewal
 from aggregator.server import Server
@@ -42,12 +42,16 @@ class LocalFleet:
     def __init__(
         self, settings: Settings, nodes: Sequence[str], labels: Mapping[str, Mapping[str, str]] | None = None
     ) -> None:
-        """`nodes` are the expected ones; `labels` may give some of them labels. Raises InputError, OSError."""
+        """`nodes` are the expected ones; `labels` may give some of them labels.
+
+        Raises InputError for what is in the directory and is damaged, UsageError when another serves it, OSError.
+        """
         self.directory = settings.directory
         self.nodes = tuple(nodes)
         private = self.directory / "private"
         for directory in (private, self.directory / "tokens", self.directory / "published"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = DirectoryLock(self.directory)
         self.signer = _kept_signer(private / "signer.pem")
         write_whole(private / "signer.pem", self.signer.key_pem)
         self.user_token = kept_token(self.directory / "user-token")
@@ -102,6 +106,7 @@ class LocalFleet:
             self._renewing.cancel()
             await asyncio.gather(self._renewing, return_exceptions=True)
         await self.server.stop()
+        self._lock.release()
 
     async def _renew(self) -> None:
         renewal = Renewal(_RENEWED_EVERY)

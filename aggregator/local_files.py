@@ -1,11 +1,13 @@
 """Files of a local fleet: read as somebody may have left them, and written so that nobody sees half of one."""
 
+import fcntl
 import os
 import secrets
+import weakref
 from contextlib import suppress
 from pathlib import Path
 
-from common.errors import Code, InputError
+from common.errors import Code, InputError, UsageError
 
 
 def write_whole(path: Path, content: bytes, mode: int = 0o600, *, lasting: bool = True) -> None:
@@ -26,6 +28,23 @@ def write_whole(path: Path, content: bytes, mode: int = 0o600, *, lasting: bool 
         with suppress(OSError):  # the error that brought us here is the one to report
             new.unlink()
         raise
+
+
+class DirectoryLock:
+    """Keeps others out of a directory, until it is released or this process ends, however that happens."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises UsageError when somebody else has it, OSError."""
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.release = weakref.finalize(self, os.close, descriptor)
+        """Let others in."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.release()
+            raise UsageError(
+                f"another aggregator serves {directory}", "End that one, or name another directory."
+            ) from error
 
 
 def kept(path: Path) -> bytes | None:

@@ -19,7 +19,7 @@ from aggregator.renewal import Renewal
 from aggregator.settings import Settings
 from aggregator.tls import BUNDLE, Authority
 from aggregator.users import Credentials, TokenUser
-from common.errors import InputError
+from common.errors import InputError, UsageError
 from tests.fleet.scene import until
 
 
@@ -95,6 +95,32 @@ def test_the_program_refuses_a_damaged_key_in_one_sentence(
     said = capsys.readouterr().err
     assert said.startswith(f"eidos-aggregator: {tmp_path}/private/signer.pem cannot be used: it holds no private key")
     assert len(said.splitlines()) == 1
+
+
+def files_in(directory: Path) -> dict[Path, int]:
+    """Every file with its inode, which is another when it was written anew."""
+    return {path: path.stat().st_ino for path in directory.rglob("*") if path.is_file()}
+
+
+async def test_a_directory_is_served_once_at_a_time(tmp_path: Path) -> None:
+    first = LocalFleet(Settings(tmp_path, api_address="127.0.0.1", link_address="127.0.0.1"), ["n1"])
+    await first.start()
+    kept_on_disk = files_in(tmp_path)
+    with pytest.raises(UsageError, match="another aggregator serves") as refused:
+        local(tmp_path)
+    assert refused.value.exit_status == 2
+    assert files_in(tmp_path) == kept_on_disk
+    await first.stop()
+    assert local(tmp_path).user_token == first.user_token
+
+
+@pytest.mark.parametrize("nodes", [[], ["--nodes", ""]])
+def test_a_fleet_of_no_nodes_is_refused(
+    tmp_path: Path, nodes: list[str], capsys: pytest.CaptureFixture[str], logs_put_back: None
+) -> None:
+    assert main(["--local", str(tmp_path / "fleet"), *nodes]) == 2
+    assert "--local needs --nodes" in capsys.readouterr().err
+    assert not (tmp_path / "fleet").exists()
 
 
 @pytest.mark.parametrize("flag", ["--link-port", "--api-port"])
