@@ -105,9 +105,10 @@ def _abandon_stdout() -> None:
 def _say(message: str) -> None:
     from cli.text import colour_wanted, style
 
-    ending = "" if message.endswith(("?", "!")) else "."
+    ending = "" if message.endswith(("?", "!", "\n")) else "."  # what ends in lines of a log is no sentence
+    message = message.rstrip("\n") if message.endswith("\n") else message.rstrip(".")
     with suppress(BrokenPipeError):  # the status still says it
         click.echo(
-            f"{style('Error', colour_wanted(sys.stderr), fg='red', bold=True)}: {message.rstrip('.')}{ending}",
+            f"{style('Error', colour_wanted(sys.stderr), fg='red', bold=True)}: {message}{ending}",
             err=True,
         )

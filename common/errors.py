@@ -90,7 +90,8 @@ class EidosError(Exception):
         return _STATUS[self.code][1]
 
     def __str__(self) -> str:
-        return f"{self.message}. {self.hint}" if self.hint else self.message
+        stop = "" if self.message.endswith("\n") else ". "  # what ends in lines of a log is no sentence
+        return f"{self.message}{stop}{self.hint}" if self.hint else self.message
 
 
 class UsageError(EidosError):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import click
 import pytest
@@ -66,6 +67,16 @@ def test_wrong_use_is_one_clear_error_and_status_2(
     assert sentence in captured.err
     assert "Traceback" not in captured.err
     assert captured.out == ""
+
+
+def test_a_log_in_an_error_gets_no_full_stop(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for hint, last in (("", "  and died"), ("Do that.", "Do that.")):
+        error = EidosError(Code.CLUSTER_FAILED, "it failed. Its last words:\n  and died\n", hint)
+        monkeypatch.setattr(cli, "main", Mock(side_effect=error))
+        run([])
+        assert capsys.readouterr().err.splitlines()[1:] == list(dict.fromkeys(("  and died", last)))
 
 
 def test_every_error_code_ends_the_program_with_its_status(
