@@ -34,7 +34,9 @@ _OPTIONS: Final = (
     click.option("--privileged/--no-privileged", default=None,
                  help="Root with the host's files, or fit for PSS restricted.  [default: privileged]"),
     click.option("--runtime-class", metavar="NAME", help="RuntimeClass of the pod; makes all GPUs visible in it."),
-    click.option("--os", "node_os", metavar="NAME", help="Operating system of the nodes, such as talos."),
+    click.option("--os", "node_os", type=click.Choice(["amazonlinux", "cos", "rhel", "talos", "ubuntu"]),
+                 help="Operating system of the nodes. It is found out anyway: what one lacks, as Talos systemd, "
+                      "is absent in the snapshot."),
     click.option("--requests", metavar="NAME=AMOUNT", multiple=True, help="Container requests, such as cpu=200m."),
     click.option("--limits", metavar="NAME=AMOUNT", multiple=True, help="Container limits, such as memory=1Gi."),
 )  # fmt: skip
@@ -175,5 +177,7 @@ def _passed_on(flags: dict[str, Any], in_pod_format: str) -> tuple[str, ...]:
     arguments = [f"--collectors={value}" for value in flags["collectors"]]
     arguments += [f"--systemd-units={value}" for value in flags["systemd_units"]]
     arguments += ["--include-volatile"] if flags["include_volatile"] else []
+    # The rest is for the pod to start; what has not answered by then is said to be late in a snapshot that does come.
+    arguments += [f"--timeout={flags['timeout'] / 2:.3f}s"] if flags["timeout"] else []
     arguments += [f"--format={in_pod_format}"] if in_pod_format != "yaml" else []
     return tuple(arguments)

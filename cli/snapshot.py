@@ -53,7 +53,8 @@ cluster, 5 out of time, 130 interrupted.
               show_default=True, metavar="N",
               help="Most node names in one NodeTopology entry; 0 for all.")  # fmt: skip
 @click.option("--timeout", type=Duration(), metavar="TIME",
-              help="How long it may take, such as 10s or 2m.  [default: 30s; 5m with --deploy-agent]")  # fmt: skip
+              help="How long it may take, such as 10s or 2m; with --deploy-agent all of it, of which collecting may "
+                   "take half.  [default: 30s; 5m with --deploy-agent, and 30s of it for collecting]")  # fmt: skip
 @click.option("--template", type=click.Path(path_type=Path), metavar="FILE",
               help="Render the snapshot with this Jinja template instead.")  # fmt: skip
 @click.option("--kubeconfig", metavar="FILE", help="Kubeconfig, instead of $KUBECONFIG or ~/.kube/config.")
@@ -73,6 +74,8 @@ def command(ctx: click.Context, /, **flags: Any) -> None:
     # Refused before anything is collected: a wrong reference or template must not cost the wait.
     if flags["template"] is not None and flags["output_format"] is not None:
         raise click.UsageError("--template and --format exclude each other.")
+    if flags["template"] is not None and flags["output"].startswith("cm://"):
+        raise click.UsageError("--template and --output cm:// exclude each other: a ConfigMap holds snapshots.")
     if flags["collectors"] and not split_commas(flags["collectors"]):
         raise click.UsageError("--collectors names no collector.")
     if flags["deploy_agent"]:
@@ -91,7 +94,9 @@ def _refuse_job_flags(ctx: click.Context) -> None:
     for option in ctx.command.params:
         given = ctx.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
         if given and option.opts[0] in JOB_FLAGS:
-            raise click.UsageError(f"{option.opts[0]} is about a Job in a cluster and needs --deploy-agent.")
+            off = option.secondary_opts and ctx.params[option.name or ""] is False
+            name = option.secondary_opts[0] if off else option.opts[0]
+            raise click.UsageError(f"{name} is about a Job in a cluster and needs --deploy-agent.")
 
 
 def _here(flags: dict[str, Any]) -> None:
@@ -144,9 +149,12 @@ def _take(request: "Request", host: "Host", debug: bool) -> Snapshot:
 
 
 def _in_cluster(flags: dict[str, Any]) -> int:
+    from agent.collect import select
+    from agent.collectors.registry import collectors
     from cli.deploy import execute, plan
     from cli.job_options import job_config
 
+    select(collectors(), split_commas(flags["collectors"]))  # a wrong name is said before there is a pod
     if flags["host_root"] is not None:
         raise click.UsageError("--host-root is about this machine and does not go with --deploy-agent.")
     output, chosen = flags["output"], flags["output_format"] or _format_of(flags["output"])

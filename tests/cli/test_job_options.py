@@ -128,6 +128,33 @@ def test_flags_of_the_job_need_the_job(flags: tuple[str, ...]) -> None:
     assert "needs --deploy-agent" in result.output
 
 
+def test_a_flag_is_named_as_it_was_given() -> None:
+    assert "--no-privileged is about a Job" in _run("--no-privileged").output
+    assert "--privileged is about a Job" in _run("--privileged").output
+
+
+@pytest.mark.parametrize("where", [(), ("--deploy-agent",)])
+def test_a_configmap_holds_no_rendered_template(kubeconfig: str, tmp_path: Path, where: tuple[str, ...]) -> None:
+    template = tmp_path / "t.j2"
+    template.write_text("x")
+    flags = ("--output", "cm://a/b", "--template", str(template), "--kubeconfig", kubeconfig)
+    result = _run(*where, *flags)
+    assert result.exit_code == 2
+    assert "--template and --output cm:// exclude each other" in result.output
+
+
+def test_an_unknown_collector_is_said_before_there_is_a_pod(kubeconfig: str) -> None:
+    result = _run("--deploy-agent", "--kubeconfig", kubeconfig, "--collectors", "os,nosuch")
+    assert isinstance(result.exception, UsageError)
+    assert "there is no collector 'nosuch'" in str(result.exception)
+
+
+def test_an_operating_system_nobody_knows(kubeconfig: str) -> None:
+    result = _run("--deploy-agent", "--kubeconfig", kubeconfig, "--os", "nonsense")
+    assert result.exit_code == 2
+    assert "'nonsense' is not one of" in result.output
+
+
 def test_flags_that_do_not_go_together(kubeconfig: str) -> None:
     several = _run("--context", "prod", "--context", "staging", "--kubeconfig", kubeconfig)
     assert several.exit_code == 2
@@ -209,7 +236,12 @@ def test_every_flag_reaches_the_job(kubeconfig: str, monkeypatch: pytest.MonkeyP
             limits={"memory": "1.5Gi", "nvidia.com/gpu": "1e0", "cpu": ".5"},
             cleanup_rbac=True,
             seconds=600.0,
-            extra_arguments=("--collectors=os,gpu", "--systemd-units=kubelet.service", "--include-volatile"),
+            extra_arguments=(
+                "--collectors=os,gpu",
+                "--systemd-units=kubelet.service",
+                "--include-volatile",
+                "--timeout=300.000s",
+            ),
         )
     ]
 
