@@ -241,17 +241,20 @@ class Deployer:
 
     # ---- waiting ----
 
-    async def wait_for_pod_ready(self, seconds: float) -> Verdict:
-        """Wait until the pod runs or has run. Raises as soon as it is clear that it will not, saying why."""
-        return await self._following.until(Stage.RUNNING, seconds)
+    async def wait_for_pod_ready(self, seconds: float, given: float | None = None) -> Verdict:
+        """Wait until the pod runs or has run. Raises as soon as it is clear that it will not, saying why.
 
-    async def wait_for_completion(self, seconds: float) -> None:
-        """Wait until the Job is complete.
+        `seconds` may be what is left of those `given`, which are the ones to name when they are over.
+        """
+        return await self._following.until(Stage.RUNNING, seconds, given)
+
+    async def wait_for_completion(self, seconds: float, given: float | None = None) -> None:
+        """Wait until the Job is complete; times as above.
 
         Raises ClusterError with the last lines of the log if it fails: GPU_REQUIRED when that is why, else
         CLUSTER_FAILED.
         """
-        verdict = await self._following.until(Stage.SUCCEEDED, seconds)
+        verdict = await self._following.until(Stage.SUCCEEDED, seconds, given)
         if verdict.stage is Stage.SUCCEEDED:
             return
         ended = self._following.situation.ended

@@ -63,8 +63,8 @@ class Follower:
         async with self._watching.running():
             yield self
 
-    async def until(self, stage: Stage, seconds: float) -> Verdict:
-        """Wait until the Job has come as far as `stage` or has ended.
+    async def until(self, stage: Stage, seconds: float, given: float | None = None) -> Verdict:
+        """Wait until the Job has come as far as `stage` or has ended. `seconds` may be what is left of those `given`.
 
         Raises ClusterError as soon as it is clear that it will not: CLUSTER_FAILED with the cluster's own words for
         what cannot get better, DEADLINE with the last that was seen when the time is over.
@@ -77,14 +77,14 @@ class Follower:
             now = time.monotonic()
             self._tell(verdict)
             if (trouble := self._trouble or self._watching.trouble) is not None:
-                raise self._out_of_time(seconds) if trouble.code is Code.DEADLINE else trouble
+                raise self._out_of_time(given or seconds) if trouble.code is Code.DEADLINE else trouble
             if verdict.stage is Stage.FAILED or _ORDER.index(verdict.stage) >= _ORDER.index(stage):
                 return verdict
             troubled_since = (troubled_since or now) if verdict.passing else None
             if verdict.hopeless or (troubled_since is not None and now - troubled_since >= GRACE):
                 raise ClusterError(Code.CLUSTER_FAILED, verdict.explanation, verdict.hint)
             if now >= deadline:
-                raise self._out_of_time(seconds)
+                raise self._out_of_time(given or seconds)
             wake = deadline if troubled_since is None else min(deadline, troubled_since + GRACE)
             await self._watching.wait(wake - now)
 

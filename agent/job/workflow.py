@@ -76,7 +76,7 @@ async def run(
         deployer = Deployer(kube, config, observer.note, observer.detail)
         report = Report(output=deployer.names.output)
         try:
-            await _steps(deployer, observer, report, started + allowed)
+            await _steps(deployer, observer, report, started, allowed)
         except BaseException as error:
             trouble = await _clean(target, deployer, observer, report, keep)
             if trouble is not None and isinstance(error, ClusterError):
@@ -91,9 +91,9 @@ async def run(
         return report
 
 
-async def _steps(deployer: Deployer, observer: Observer, report: Report, deadline: float) -> None:
+async def _steps(deployer: Deployer, observer: Observer, report: Report, started: float, allowed: float) -> None:
     def left() -> float:
-        return max(0.0, deadline - time.monotonic())
+        return max(0.0, started + allowed - time.monotonic())
 
     async with _timed(Phase.PERMISSIONS, observer, report):
         await deployer.check_permissions()
@@ -102,11 +102,11 @@ async def _steps(deployer: Deployer, observer: Observer, report: Report, deadlin
     async with _timed(Phase.JOB, observer, report):
         await deployer.ensure_job()
     async with _timed(Phase.POD, observer, report):
-        await deployer.wait_for_pod_ready(left())
+        await deployer.wait_for_pod_ready(left(), allowed)
     async with _timed(Phase.COLLECT, observer, report):
         following = asyncio.create_task(_follow_logs(deployer, observer))
         try:
-            await deployer.wait_for_completion(left())
+            await deployer.wait_for_completion(left(), allowed)
             # The last lines come with the pod's end, and are worth a moment.
             await asyncio.wait([following], timeout=_LOG_SECONDS if deployer.config.debug else 0)
         finally:
