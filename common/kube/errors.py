@@ -119,6 +119,9 @@ def _not_found(call: Call, server: str, answer: Status) -> str:
     if details and details.name:  # not always what was asked for: creating in a namespace that is not there
         if details.kind == "namespaces":
             return f"the namespace {details.name} was not found"
+        if call.verb == "create" and call.resource.partition(".")[0] == details.kind:
+            # Of a binding to a role that is not there the API server says that the binding is not.
+            return f"cannot create {call.resource} {details.name}{call.place}: what it refers to was not found"
         return f"{details.kind or call.resource} {details.name}{call.place} was not found"
     if call.name and answer.reason == "NotFound":
         return f"{call.resource} {call.name}{call.place} was not found"

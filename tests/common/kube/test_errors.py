@@ -150,3 +150,13 @@ def test_nothing_of_the_request_is_in_the_error() -> None:
     info = aiohttp.RequestInfo(URL("https://u:hunter2@h/"), "GET", headers, URL("https://h/"))
     error: KubeError = from_exception(CALL, SERVER, aiohttp.ClientHttpProxyError(info, (), status=407))
     assert "hunter2" not in str(error) + repr(error) + repr(error.__cause__)
+
+
+def test_a_binding_to_a_role_that_is_not_there() -> None:
+    """The API server says so by the binding's own name and kind, which was only to be created."""
+    call = Call("POST", "/apis/rbac.authorization.k8s.io/v1/namespaces/x/rolebindings")
+    error = from_reply(call, SERVER, 404, _status("NotFound", "not found", name="eidos", kind="rolebindings"))
+    assert error.code is Code.CLUSTER_NOT_FOUND
+    assert error.message == (
+        "cannot create rolebindings.rbac.authorization.k8s.io eidos in namespace x: what it refers to was not found"
+    )
