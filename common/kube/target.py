@@ -63,7 +63,10 @@ def load_target(
             raise UsageError(f"there is no context {context!r}: in a pod without a kubeconfig there are none")
         return _from_pod(environment, account)
     if listed := environment.get("KUBECONFIG", "").strip(os.pathsep):
-        raise UsageError(f"no cluster is configured here: KUBECONFIG is {listed}, where there is no file")
+        raise UsageError(
+            f"no cluster is configured here: KUBECONFIG is {listed}, where there is no file",
+            "Give --kubeconfig FILE.",
+        )
     raise UsageError(NOT_CONFIGURED, "Give --kubeconfig FILE, or set KUBECONFIG.")
 
 
