@@ -42,15 +42,17 @@ def command(ctx: click.Context, nodes: int, keep: bool) -> None:
     outliers of a fleet snapshot are shown, and it is checked that the changed nodes were found: exit status 1 when
     one was missed. Nothing is left behind, however it ends.
     """
+    from cli.interrupts import remembered
     from cli.local_fleet import local_fleet, scratch
     from cli.replay_hosts import cast
 
-    with scratch() as directory:
+    with remembered() as check_interrupt, scratch() as directory:
         began = time.monotonic()
         members = cast(nodes, _here(), directory / "hosts")
         _introduce(members)
         with local_fleet(directory, members.nodes) as fleet:
             missed = asyncio.run(_show(fleet, members, began))
+            check_interrupt()
             if keep:
                 _wait(fleet)
     ctx.exit(1 if missed else 0)

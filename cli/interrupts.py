@@ -1,8 +1,10 @@
-"""An event loop whose work is cancelled, not cut off, by the signals that end programs."""
+"""An event loop whose work is cancelled, not cut off, by the signals that end programs; a Ctrl-C that is not lost."""
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any, TypeVar
 
 from common.errors import Code, EidosError
@@ -40,3 +42,28 @@ def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
             raise KeyboardInterrupt from None
         names = ", ".join(number.name for number in dict.fromkeys(ended_by))
         raise EidosError(Code.INTERRUPTED, f"ended by {names}") from None
+
+
+@contextmanager
+def remembered() -> Iterator[Callable[[], None]]:
+    """Ctrl-C raises KeyboardInterrupt as ever; the function given raises it again where it was lost on its way.
+
+    Python drops what is raised in destructors and callbacks of weak references, and every import runs some: a program
+    that would otherwise stay for good asks in the end. Main thread only.
+    """
+    came = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        signal.default_int_handler(number, frame)
+
+    def check() -> None:
+        if came:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 from agent.cluster import ANOTHER_MACHINE, ClusterAccess
 from agent.collectors.kubernetes import KubernetesCollector
@@ -92,7 +93,7 @@ def test_a_recorded_host_is_not_in_this_machines_cluster(api: FakeApiServer, tmp
 def test_in_a_pod(tmp_path: Path, api: FakeApiServer) -> None:
     """Nobody answers at the address; what counts is that it was asked."""
     (tmp_path / "token").write_text("t")
-    (tmp_path / "ca.crt").write_text("")
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.crt"))
     environment = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "1"}
     collector = TopologyCollector(ClusterAccess(environment, account=str(tmp_path)))
     ending = _ending(collector.collect(context(seconds=3, host=Host(str(tmp_path)))))
@@ -197,5 +198,5 @@ def test_a_plugin_that_fails(api: FakeApiServer, tmp_path: Path) -> None:
     assert isinstance(ending, Failed)
     assert ending.code is FailureCode.API_FORBIDDEN
     assert ending.reason == (
-        "the credential plugin of user u in the kubeconfig failed: exec: process returned 1. no session"
+        "the credential plugin of user u in the kubeconfig failed: it ended with status 1: no session"
     )

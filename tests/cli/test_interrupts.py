@@ -84,3 +84,20 @@ def test_one_signal_lets_the_work_clean_up(number: signal.Signals, error: type[B
     with pytest.raises(error):
         interrupts.run(work)
     assert cleaned == [True]
+
+
+def test_an_interrupt_that_python_dropped_is_raised_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Deaf:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    dropped: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda unraisable: dropped.append(unraisable.exc_type))
+    before = signal.getsignal(signal.SIGINT)
+    with interrupts.remembered() as check:
+        check()
+        Deaf()
+        assert dropped == [KeyboardInterrupt]
+        with pytest.raises(KeyboardInterrupt):
+            check()
+    assert signal.getsignal(signal.SIGINT) is before

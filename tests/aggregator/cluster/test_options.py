@@ -57,7 +57,7 @@ def test_one_sentence_where_it_cannot_work(
     assert main(["--local", "/tmp/x"]) == 2
     assert capsys.readouterr().err.splitlines() == [
         "eidos-aggregator: the namespace is not known. Set POD_NAMESPACE or --namespace.",
-        "eidos-aggregator: --local needs --nodes",
+        "eidos-aggregator: --local needs --nodes. Name at least one, such as gpu-[001-512],login.",
     ]
 
 
