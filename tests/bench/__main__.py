@@ -1,6 +1,8 @@
 """`make bench`: measure, print a table, write build/bench.json."""
 
 import argparse
+import subprocess
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -31,16 +33,25 @@ def main() -> None:
     parser.add_argument("--idle", type=float, default=idle.SECONDS, help="seconds to look at an idle agent")
     parser.add_argument("--jobs", type=int, default=5, help="how often a Job is run each way on the real cluster")
     options = parser.parse_args()
-    rows = [
-        *snapshot.rows(options.rounds),
-        *idle.rows(options.idle),
-        *job.rows(options.jobs),
-        *fleet.rows(5, tuple(options.fleet)),
-    ]
+    rows: list[Row] = []
+    failed = ""
+    parts: dict[str, Callable[[], Iterable[Row]]] = {
+        "snapshot": lambda: snapshot.rows(options.rounds),
+        "idle agent": lambda: idle.rows(options.idle),
+        "Job": lambda: job.rows(options.jobs),
+        "fleet": lambda: fleet.rows(5, tuple(options.fleet)),
+    }
+    for name, part in parts.items():
+        try:
+            rows.extend(part())
+        except (RuntimeError, AssertionError, OSError, subprocess.SubprocessError) as error:
+            # What was measured is not lost because a machine was too busy for the rest.
+            failed += f"\n{name}: stopped: {error}"
     TARGET.parent.mkdir(exist_ok=True)
     TARGET.write_bytes(msgspec.json.format(msgspec.json.encode(rows)) + b"\n")
     Console().print(table(rows))
-    print(f"written to {TARGET}")
+    print(f"written to {TARGET}{failed}")
+    raise SystemExit(1 if failed else 0)
 
 
 if __name__ == "__main__":
