@@ -13,6 +13,9 @@ from tests.cluster.pki import Pair
 
 Document = dict[str, Any]
 
+_IDLE = 20.0
+"""Seconds after which a kept connection is not used again: the server closes idle ones when it likes."""
+
 
 class ApiError(RuntimeError):
     """The API server answered with an error status."""
@@ -32,6 +35,8 @@ class Api:
         self._local = threading.local()
 
     def _connection(self) -> HTTPSConnection:
+        if time.monotonic() - getattr(self._local, "used", 0.0) > _IDLE:
+            self.close()
         kept: HTTPSConnection | None = getattr(self._local, "connection", None)
         if kept is None:
             kept = HTTPSConnection("127.0.0.1", self.port, context=self._tls, timeout=30)
@@ -70,6 +75,7 @@ class Api:
         except (OSError, HTTPException):
             self.close()
             raise
+        self._local.used = time.monotonic()
         if response.status >= 400:
             raise ApiError(response.status, answer)
         return answer
