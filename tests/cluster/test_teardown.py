@@ -124,7 +124,11 @@ def test_a_bound_cluster_dies_with_its_process(victim: Cluster) -> None:
         assert holder.stdout.readline() == "started\n"
         pids = marked(str(victim.state))
         namespaces = _namespaces(pids)
-        ends = [os.pidfd_open(pid) for pid in pids]
+        ends = []
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):  # a program that kubelet ran for a moment
+                ends.append(os.pidfd_open(pid))
+        assert len(ends) >= 6
         holder.kill()
     for end in ends:
         assert select.select([end], [], [], 20)[0], "a process outlives the one that started it"
