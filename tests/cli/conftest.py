@@ -74,6 +74,8 @@ def end(demo: Demo, number: signal.Signals) -> int:
         for handle in handles:
             assert select.select([handle], [], [], _WITHIN)[0], "a process stayed"
     finally:
+        demo.process.kill()  # one that heard no signal must not stay
+        demo.process.wait()
         for handle in handles:
             os.close(handle)
         _close(demo.process.stdout)
