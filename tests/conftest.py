@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import settings
@@ -29,7 +30,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "no-kubeconfig"))
 
 
-def cannot_run_here(reason: str) -> None:
+def cannot_run_here(reason: str) -> NoReturn:
     """Skip loudly on a person's machine; fail in CI, where everything must run."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"must run in CI, but cannot: {reason}")

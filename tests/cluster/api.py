@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPException, HTTPSConnection, RemoteDisconnected
+from http.client import HTTPException, HTTPSConnection
 from typing import Any
 
 from tests.cluster.pki import Pair
@@ -81,11 +81,7 @@ class Api:
         return answer
 
     def get(self, path: str) -> Document:
-        try:
-            text = self.text("GET", path)
-        except RemoteDisconnected:  # the server closed a connection that was idle for long: reading may be repeated
-            text = self.text("GET", path)
-        document: Document = json.loads(text)
+        document: Document = json.loads(self.text("GET", path))
         return document
 
     def create_all(self, path: str, bodies: Sequence[Document], connections: int = 8) -> None:

@@ -16,6 +16,7 @@ from tests.cluster.node import DEFAULT_NODES, NodeSpec
 from tests.cluster.orphans import own_name, remove_orphans
 from tests.cluster.paths import cache_root
 from tests.cluster.requirements import ClusterUnavailableError
+from tests.conftest import cannot_run_here
 
 _RUNNING = pytest.StashKey[Cluster]()
 
@@ -25,9 +26,7 @@ def _prepare_or_skip() -> None:
     try:
         prepare()
     except ClusterUnavailableError as reason:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"CI must run the tests on the real cluster: {reason}", pytrace=False)
-        pytest.skip(f"NOT TESTED ON A REAL CLUSTER: {reason}")
+        cannot_run_here(f"the real cluster: {reason}")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
