@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from cli import suggestions
 from cli.text import aligned, colour_wanted, style, visible
 
 if TYPE_CHECKING:
@@ -27,16 +28,19 @@ _SIGN: Final = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~
 
 
 @click.command("diff", epilog=EXAMPLES)
-@click.argument("before", metavar="A")
-@click.argument("after", metavar="B")
+@click.argument("before", metavar="A", shell_complete=suggestions.a_file)
+@click.argument("after", metavar="B", shell_complete=suggestions.a_file)
 @click.option("--ignore", metavar="PATTERN", multiple=True,
               help="Leave out facts whose Type.subtype.key matches; * stands for any text.")  # fmt: skip
 @click.option("-t", "--format", "output_format", type=click.Choice(["table", "yaml", "json"]), default="table",
               show_default=True, help="How to write the difference.")  # fmt: skip
-@click.option("-o", "--output", metavar="REF", default="-", show_default=True, help="Where to write it.")
+@click.option("-o", "--output", metavar="REF", default="-", show_default=True, shell_complete=suggestions.a_file,
+              help="Where to write it.")  # fmt: skip
 @click.option("--fail-on-drift", is_flag=True, help="Exit with status 1 when anything changed.")
-@click.option("--kubeconfig", metavar="FILE", help="Kubeconfig for cm:// references.")
-@click.option("--context", "kube_context", metavar="NAME", help="Context within the kubeconfig.")
+@click.option("--kubeconfig", metavar="FILE", shell_complete=suggestions.a_file,
+              help="Kubeconfig for cm:// references.")  # fmt: skip
+@click.option("--context", "kube_context", metavar="NAME", shell_complete=suggestions.contexts,
+              help="Context within the kubeconfig.")  # fmt: skip
 @click.pass_context
 def command(
     ctx: click.Context,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cli import install_options, interrupts
+from cli import install_options, interrupts, suggestions
 from cli.install_progress import Progress
 from cli.text import colour_wanted
 from common.errors import ClusterError, EidosError, UsageError
@@ -48,7 +48,7 @@ _REMOVAL_SECONDS: Final = 120.0
 @install_options.install_options
 @install_options.timeout_option
 @click.option("--dry-run", is_flag=True, help="Only write what would be applied, as YAML.")
-@click.option("-o", "--output", metavar="REF", default="-", show_default=True,
+@click.option("-o", "--output", metavar="REF", default="-", show_default=True, shell_complete=suggestions.a_file,
               help="Where --dry-run writes: - or stdout, or a file.")  # fmt: skip
 def install(dry_run: bool, output: str, timeout: float, **flags: Any) -> None:
     """Install agents and an aggregator into a cluster, and wait until they work.

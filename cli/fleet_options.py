@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from cli import suggestions
 from common.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,18 +17,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 _MOST_FILE: Final = 1 << 20
 
 _SERVER: Final = (
-    click.option("--context", metavar="NAME", help="The fleet of this context's cluster, asked through its API."),
-    click.option("--kubeconfig", metavar="FILE", help="Which kubeconfig to use.  [default: as kubectl does]"),
+    click.option("--context", metavar="NAME", shell_complete=suggestions.contexts,
+                 help="The fleet of this context's cluster, asked through its API."),
+    click.option("--kubeconfig", metavar="FILE", shell_complete=suggestions.a_file,
+                 help="Which kubeconfig to use.  [default: as kubectl does]"),
     click.option("--server", metavar="URL", envvar="EIDOS_SERVER",
                  help="An aggregator by its address, instead of a cluster's.  [env: EIDOS_SERVER]"),
-    click.option("--ca", metavar="FILE", envvar="EIDOS_CA_FILE",
+    click.option("--ca", metavar="FILE", envvar="EIDOS_CA_FILE", shell_complete=suggestions.a_file,
                  help="Certificates to trust it by, instead of the system's.  [env: EIDOS_CA_FILE]"),
-    click.option("--token-file", metavar="FILE", envvar="EIDOS_TOKEN_FILE",
+    click.option("--token-file", metavar="FILE", envvar="EIDOS_TOKEN_FILE", shell_complete=suggestions.a_file,
                  help="The user's token.  [env: EIDOS_TOKEN_FILE]"),
 )  # fmt: skip
 
 _OUTPUT: Final = (
-    click.option("-o", "--output", metavar="REF", default="-", show_default=True,
+    click.option("-o", "--output", metavar="REF", default="-", show_default=True, shell_complete=suggestions.a_file,
                  help="Where to write: - or stdout, a file, or cm://NAMESPACE/NAME."),
     click.option("-t", "--format", "output_format", type=click.Choice(["table", "yaml", "json"]),
                  help="How to write it.  [default: by the file's name, else table]"),

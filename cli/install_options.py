@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from cli import suggestions
 from cli.options import Duration, split_commas
 
 if TYPE_CHECKING:
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _CLUSTER: Final = (
-    click.option("--kubeconfig", metavar="FILE", help="Which kubeconfig to use.  [default: as kubectl does]"),
-    click.option("--context", metavar="NAME", help="Which context of it."),
+    click.option("--kubeconfig", metavar="FILE", shell_complete=suggestions.a_file,
+                 help="Which kubeconfig to use.  [default: as kubectl does]"),
+    click.option("--context", metavar="NAME", shell_complete=suggestions.contexts, help="Which context of it."),
 )  # fmt: skip
 
 _INSTALL: Final = (
@@ -25,7 +27,7 @@ _INSTALL: Final = (
     click.option("--image-pull-policy", type=click.Choice(["Always", "IfNotPresent", "Never"]),
                  help="When images are pulled.  [default: IfNotPresent]"),
     click.option("--image-pull-secret", metavar="NAME", multiple=True, help="Secret for the registry; repeatable."),
-    click.option("--overlay", metavar="NAME", multiple=True,
+    click.option("--overlay", metavar="NAME", multiple=True, shell_complete=suggestions.overlays,
                  help="gpu-nodes, ha, restricted, service-monitor or talos; repeatable."),
     click.option("--node-selector", metavar="KEY=VALUE", multiple=True,
                  help="Only nodes with this label are the fleet; repeatable."),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli import suggestions
 from cli.job_options import job_options
 from cli.options import Duration, split_commas
 from cli.progress import waiting
@@ -38,11 +39,11 @@ cluster, 5 out of time, 130 interrupted.
 
 
 @click.command("snapshot", epilog=EXAMPLES)
-@click.option("-o", "--output", metavar="REF", default="-", show_default=True,
+@click.option("-o", "--output", metavar="REF", default="-", show_default=True, shell_complete=suggestions.a_file,
               help="Where to write: - or stdout, a file, or cm://NAMESPACE/NAME.")  # fmt: skip
 @click.option("-t", "--format", "output_format", type=click.Choice(["yaml", "json", "table"]),
               help="How to write it. Default: by the file's name, else yaml.")  # fmt: skip
-@click.option("--collectors", metavar="NAMES", multiple=True,
+@click.option("--collectors", metavar="NAMES", multiple=True, shell_complete=suggestions.collectors,
               help="Only these collectors or measurement types, separated by commas.")  # fmt: skip
 @click.option("--include-volatile", is_flag=True,
               help="Also facts that change by themselves: counters, temperatures, process ids.")  # fmt: skip
@@ -57,8 +58,9 @@ cluster, 5 out of time, 130 interrupted.
                    "take half.  [default: 30s; 5m with --deploy-agent, and 30s of it for collecting]")  # fmt: skip
 @click.option("--template", type=click.Path(path_type=Path), metavar="FILE",
               help="Render the snapshot with this Jinja template instead.")  # fmt: skip
-@click.option("--kubeconfig", metavar="FILE", help="Kubeconfig, instead of $KUBECONFIG or ~/.kube/config.")
-@click.option("--context", "contexts", metavar="NAME", multiple=True,
+@click.option("--kubeconfig", metavar="FILE", shell_complete=suggestions.a_file,
+              help="Kubeconfig, instead of $KUBECONFIG or ~/.kube/config.")  # fmt: skip
+@click.option("--context", "contexts", metavar="NAME", multiple=True, shell_complete=suggestions.contexts,
               help="Context within the kubeconfig; with --deploy-agent repeat for several clusters.")  # fmt: skip
 @click.option("--host-root", metavar="DIR", help="Where the host's / is mounted. Default: found by itself.")
 @click.option("--debug", is_flag=True, help="Say on standard error what is being done and how long it took.")

@@ -135,9 +135,28 @@ def test_completion_prints_a_script_that_knows_the_command(shell: str, capsys: p
     assert "eidos" in script
 
 
-def test_completion_completes_commands() -> None:
-    environment = {**os.environ, "_EIDOS_COMPLETE": "bash_complete", "COMP_WORDS": "eidos sna", "COMP_CWORD": "1"}
-    assert "plain,snapshot" in eidos(env=environment).stdout
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("eidos sna", ["plain,snapshot"]),
+        ("eidos snapshot --collectors gpu,sys", ["plain,gpu,sysctl", "plain,gpu,systemd"]),
+        ("eidos snapshot -o sna", ["file,sna"]),
+        ("eidos diff a.y", ["file,a.y"]),
+        ("eidos snapshot --context st", ["plain,staging"]),
+        ("eidos fleet nodes --context ", ["plain,prod", "plain,staging"]),
+        ("eidos fleet nodes --kubeconfig /nonexistent --context st", []),
+        ("eidos fleet install --overlay ha,re", ["plain,ha,restricted"]),
+    ],
+)
+def test_completion_offers(words: str, offered: list[str], tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "config"
+    kubeconfig.write_text(
+        "contexts: [{name: prod, context: {cluster: a}}, {name: staging, context: {cluster: b}}]\n"
+        "clusters: [{name: a, cluster: {server: 'https://a'}}, {name: b, cluster: {server: 'https://b'}}]\n"
+    )
+    environment = {**os.environ, "_EIDOS_COMPLETE": "bash_complete", "COMP_WORDS": words,
+                   "COMP_CWORD": str(words.count(" ")), "KUBECONFIG": str(kubeconfig)}  # fmt: skip
+    assert eidos(env=environment).stdout.split() == offered
 
 
 @pytest.mark.parametrize(
