@@ -40,7 +40,7 @@ def drift(before: FleetSnapshot, after: FleetSnapshot) -> Iterator[Change]:
             moved[old.group, group.group].append(node)
     if not moved:
         return
-    old_unread, new_unread = Unread(before), Unread(after)
+    old_unread, new_unread = Unread.of(before), Unread.of(after)
     scattered = _scattered(before) | _scattered(after)
     for (old_group, new_group), nodes in sorted(moved.items(), key=lambda item: -len(item[1]))[:MOST_CHANGES]:
         old_facts, new_facts = _facts(before, old_group), _facts(after, new_group)

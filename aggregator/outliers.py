@@ -6,15 +6,15 @@ every larger one is another kind of machine, not an outlier. What could not be r
 that is how its collectors ended, which the document tells beside.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import Final
 
+from msgspec import UNSET
+
 from aggregator.fold import Folded
 from aggregator.fold_subtype import Slot, value_indexes
+from aggregator.unread import Unread
 from common.fleet import Outlier, OutlierFact
-from common.model import State
-from common.nodeset import unfold_indexes
 
 TIMES_LARGER: Final = 2
 MOST_FACTS: Final = 64
@@ -65,48 +65,61 @@ class _Distances:
 
     def __init__(self, folded: Folded) -> None:
         self._folded = folded
-        self._unread = _unread(folded)
+        self._unread = Unread(folded.collection, len(folded.groups))
+        self._partial = self._unread.anywhere()
         self._known: dict[tuple[Slot, int, int], int] = {}
+        self._without: dict[tuple[Slot, str], frozenset[int]] = {}
 
     def between(self, first: int, second: int, limit: int) -> int | None:
         """The distance, or None when it is not below the limit."""
         mine, other = self._folded.variants[first], self._folded.variants[second]
-        distance = sum(self.both_read(slot, first, second) for slot in mine.keys() ^ other.keys())
+        distance = sum(self.whole(slot, first, second) for slot in mine.keys() ^ other.keys())
         for slot in mine.keys() & other.keys():
             if mine[slot] != other[slot]:
-                distance += self._within(slot, mine[slot], other[slot])
+                distance += self._within(slot, first, second)
             if distance >= limit:
                 return None
         return distance if distance < limit else None
 
-    def both_read(self, slot: Slot, first: int, second: int) -> bool:
-        """Whether the subtype is missing on neither for want of reading."""
-        return slot not in self._unread.get(first, ()) and slot not in self._unread.get(second, ())
+    def whole(self, slot: Slot, first: int, second: int) -> bool:
+        """Whether a subtype that only one of two groups has sets them apart: it was read on the other too."""
+        return self._was_read(second if slot in self._folded.variants[first] else first, slot)
+
+    def differing(self, slot: Slot, first: int, second: int) -> Iterator[tuple[int, int, int]]:
+        """Where two groups that have a subtype differ in it: the key's position and those of both values."""
+        subtype = self._folded.subtypes[slot]
+        mine, other = (subtype.signatures[self._folded.variants[group][slot]] for group in (first, second))
+        for key, (here, there) in enumerate(zip(value_indexes(mine), value_indexes(other), strict=True)):
+            if here == there:
+                continue
+            values, name = subtype.values[key], subtype.keys[key]
+            if values[here] is UNSET and not self._was_read(first, slot, name):
+                continue
+            if values[there] is UNSET and not self._was_read(second, slot, name):
+                continue
+            yield key, here, there
+
+    def _was_read(self, group: int, slot: Slot, key: str = "") -> bool:
+        """Whether what a group lacks is really not there."""
+        if group not in self._partial:
+            return True
+        without = self._without.get((slot, key))
+        if without is None:
+            if len(self._without) >= _MOST_KNOWN:
+                self._without.clear()
+            without = self._without[slot, key] = self._unread.groups(slot.kind, slot.name, key)
+        return group not in without
 
     def _within(self, slot: Slot, first: int, second: int) -> int:
-        key = (slot, first, second)
-        known = self._known.get(key)
+        if first in self._partial or second in self._partial:
+            return sum(1 for _ in self.differing(slot, first, second))
+        mine, other = self._folded.variants[first][slot], self._folded.variants[second][slot]
+        known = self._known.get((slot, mine, other))
         if known is None:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
-            signatures = self._folded.subtypes[slot].signatures
-            pairs = zip(value_indexes(signatures[first]), value_indexes(signatures[second]), strict=True)
-            known = self._known[key] = sum(a != b for a, b in pairs)
+            known = self._known[slot, mine, other] = sum(1 for _ in self.differing(slot, first, second))
         return known
-
-
-def _unread(folded: Folded) -> dict[int, set[Slot]]:
-    """For each group the subtypes that it may have and that could not be read there."""
-    read_by: dict[str, set[Slot]] = defaultdict(set)
-    for entry in folded.collection:
-        read_by[entry.collector].update(Slot(entry.type, name) for name in entry.subtypes)
-    unread: dict[int, set[Slot]] = defaultdict(set)
-    for entry in folded.collection:
-        if entry.state is State.FAILED:
-            slots = {Slot(entry.type, entry.subtype)} if entry.subtype else read_by[entry.collector]
-            for group in unfold_indexes(entry.groups) if entry.groups else range(len(folded.groups)):
-                unread[group] |= slots - folded.variants[group].keys()
-    return unread
 
 
 def _facts(folded: Folded, distances: _Distances, group: int, like: int) -> Iterator[OutlierFact]:
@@ -117,16 +130,9 @@ def _facts(folded: Folded, distances: _Distances, group: int, like: int) -> Iter
             continue
         if here is None or there is None:
             # Written as present or not: the subtype's facts are in the document under its groups.
-            if distances.both_read(slot, group, like):
+            if distances.whole(slot, group, like):
                 yield OutlierFact(slot.kind, slot.name, value=here is not None, expected=there is not None)
             continue
-        pairs = zip(value_indexes(subtype.signatures[here]), value_indexes(subtype.signatures[there]), strict=True)
-        for key, (value, expected) in enumerate(pairs):
-            if value != expected:
-                yield OutlierFact(
-                    slot.kind,
-                    slot.name,
-                    subtype.keys[key],
-                    subtype.values[key][value],
-                    subtype.values[key][expected],
-                )
+        for key, value, expected in distances.differing(slot, group, like):
+            values = subtype.values[key]
+            yield OutlierFact(slot.kind, slot.name, subtype.keys[key], values[value], values[expected])

@@ -61,7 +61,7 @@ class FactTable:
         self._names = names
         self._read_own = read_own
         self._subtypes = {(m.type, s.subtype): s for m in document.measurements for s in m.subtypes}
-        self._unread = Unread(document)
+        self._unread = Unread.of(document)
         self._facts = 0
         columns = [self._column(name) for name in names]
         found: set[int] = set()

@@ -11,16 +11,24 @@ NOBODY: Final[frozenset[int]] = frozenset()
 
 
 class Unread:
-    """Answers that for one document."""
+    """Answers that from how the collectors of so many groups ended."""
 
-    def __init__(self, document: FleetSnapshot) -> None:
-        everybody = frozenset(range(len(document.groups)))
-        self._lines = document.collection
+    def __init__(self, collection: list[FoldedEntry], groups: int) -> None:
+        everybody = frozenset(range(groups))
+        self._lines = collection
         self._failed = [
             (line, frozenset(unfold_indexes(line.groups)) if line.groups else everybody)
-            for line in document.collection
+            for line in collection
             if line.state is State.FAILED
         ]
+
+    @classmethod
+    def of(cls, document: FleetSnapshot) -> "Unread":
+        return cls(document.collection, len(document.groups))
+
+    def anywhere(self) -> frozenset[int]:
+        """Groups on which anything could not be read."""
+        return NOBODY.union(*(groups for _, groups in self._failed))
 
     def groups(self, kind: MeasurementType, subtype: str, key: str = "") -> frozenset[int]:
         """Groups on which the fact (without a key: the subtype) could not be read."""

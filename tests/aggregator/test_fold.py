@@ -20,7 +20,7 @@ from aggregator.unfold import Facts, unfold
 from common.canonical import encode
 from common.fleet import FleetMetadata, FleetSnapshot, FoldedSubtype, NodeState
 from common.formats import Format, dump_plain
-from common.model import CollectionEntry, MeasurementType, Scalar, Snapshot, State, Subtype, in_order
+from common.model import CollectionEntry, FailureCode, MeasurementType, Scalar, Snapshot, State, Subtype, in_order
 from common.section import split
 from common.stability import Rules, Stability, parse_rules
 from common.version import SCHEMA
@@ -207,11 +207,12 @@ def test_what_could_not_be_read_sets_no_node_apart() -> None:
     """Nor does it hide what does."""
     fleet = fleet_of(50)
     odd = {("OS", "sysctl", "/proc/sys/vm/swappiness"): "10"}
+    broken = CollectionEntry("systemd", MeasurementType.SYSTEMD, State.FAILED, code=FailureCode.TIMEOUT)
     for number, changes in ((0, {}), (1, odd)):
         whole = snapshot(PROFILES[number], f"gpu-{number:04}", changes)
         fleet[number] = Snapshot(
             metadata=whole.metadata,
-            collection=[*whole.collection, CollectionEntry("systemd", MeasurementType.SYSTEMD, State.FAILED)],
+            collection=[*whole.collection, broken],
             measurements=[m for m in whole.measurements if m.type is not MeasurementType.SYSTEMD],
         )
     units = tuple(s.subtype for m in fleet[2].measurements if m.type is MeasurementType.SYSTEMD for s in m.subtypes)
@@ -220,6 +221,23 @@ def test_what_could_not_be_read_sets_no_node_apart() -> None:
     (outlier,) = document_of(*facts_of(fleet)).outliers
     assert outlier.nodes == "gpu-0001"
     assert [fact.key for fact in outlier.facts] == ["/proc/sys/vm/swappiness"]
+
+
+def test_a_part_that_could_not_be_read_sets_no_node_apart() -> None:
+    """Its keys are missing where the rest of the subtype is there; what is missing for another reason still tells."""
+    eth = {("OS", "network", f"eth{port}.{fact}"): 9000 for port in (0, 1) for fact in ("mtu", "queues")}
+    fleet = [snapshot(PROFILES[0], f"gpu-{n:04}", eth) for n in range(20)]
+    cut = CollectionEntry("network", MeasurementType.OS, State.FAILED, subtype="network[eth0]")
+    lacking = {place: None for place in eth if place[2].startswith("eth0.")}
+    odd = {("OS", "network", "eth1.mtu"): None}
+    for number, changes in ((0, lacking), (1, {**lacking, **odd}), (2, odd)):
+        whole = snapshot(PROFILES[0], f"gpu-{number:04}", {**eth, **changes})
+        collection = whole.collection if number == 2 else [*whole.collection, cut]
+        fleet[number] = msgspec.structs.replace(whole, collection=collection)
+    outliers = {outlier.nodes: outlier.facts for outlier in document_of(*facts_of(fleet)).outliers}
+    assert sorted(outliers) == ["gpu-0001", "gpu-0002"]
+    for facts in outliers.values():
+        assert [(f.key, f.value, f.expected) for f in facts] == [("eth1.mtu", UNSET, 9000)]
 
 
 def test_work_is_per_distinct_content_and_not_per_node() -> None:
