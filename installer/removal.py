@@ -8,7 +8,7 @@ from common.kube.call import path_of
 from common.kube.client import Kube
 from common.kube.configmaps import delete_document
 from common.kube.errors import KubeError
-from common.kube.namespaces import CONTENTS, WORKLOADS, first_content
+from common.kube.namespaces import first_content
 from common.kube.together import together
 from common.kube.types import Metadata
 from common.kube.watching import Watching
@@ -28,6 +28,8 @@ _WRITTEN: Final = (
     ("coordination.k8s.io/v1", "leases", "eidos-aggregator"),
 )
 """What the aggregator made itself, besides the published snapshot."""
+_ISSUED: Final = (("v1", "secrets", "eidos-aggregator-tls"), ("v1", "secrets", "eidos-issuer"))
+"""What cert-manager makes for overlay cert-manager, and would make anew while there are Certificates."""
 _AGENTS_END: Final = 15.0
 """Seconds without news after which agents that have not ended are on nodes that do not answer."""
 
@@ -69,6 +71,7 @@ class _Removal:
         await together([self._delete_written(*entry) for entry in _WRITTEN] + [self._delete_published()])
         rest = [i for i in ours if i.kind not in ("APIService", "Deployment", "DaemonSet", "Namespace")]
         await self._delete_all(rest, found)
+        await together(self._delete_written(*entry) for entry in _ISSUED)
         for item in items:
             if item.kind == "Namespace" and item.path in found:
                 await self._leave_namespace(item, found[item.path])
@@ -151,7 +154,7 @@ class _Removal:
             if not is_ours(there):
                 await self._kube.apply(item.path, bare, Metadata)
                 return
-            content = await first_content(self._kube, item.name, _goes_anyway, {**WORKLOADS, **CONTENTS})
+            content = await first_content(self._kube, item.name, _goes_anyway)
             if content:
                 self._observer.note(f"namespace {item.name} stays, because {content} is in it")
                 return

@@ -12,7 +12,7 @@ from common.errors import ClusterError, Code, EidosError
 from common.kube.call import path_of
 from common.kube.client import Kube
 from common.kube.errors import KubeError
-from common.kube.namespaces import first_of_anything
+from common.kube.namespaces import first_content
 from common.kube.types import Job, Metadata
 
 
@@ -125,7 +125,7 @@ class Removal:
         """Only while nothing is in it that somebody else made."""
         try:
             there = await self._kube.get(namespace.path, Metadata)
-            found = await first_of_anything(self._kube, namespace.name, _goes_anyway)
+            found = await first_content(self._kube, namespace.name, _goes_anyway)
         except KubeError as error:
             if error.code is not Code.CLUSTER_NOT_FOUND:
                 self._failures.append(Failure(str(namespace), f"kubectl {command(namespace)}", error, known=True))

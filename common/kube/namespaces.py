@@ -1,6 +1,6 @@
 """What is in a namespace that somebody would miss."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 from common.errors import Code
@@ -11,46 +11,43 @@ from common.kube.errors import KubeError
 from common.kube.together import together
 from common.kube.types import Metadata
 
-CONTENTS: Final = {
+_LIKELY: Final = {
     "jobs": "batch/v1",
     "pods": "v1",
+    "deployments": "apps/v1",
+    "daemonsets": "apps/v1",
+    "statefulsets": "apps/v1",
     "serviceaccounts": "v1",
     "configmaps": "v1",
     "secrets": "v1",
     "services": "v1",
     "persistentvolumeclaims": "v1",
 }
-WORKLOADS: Final = {"deployments": "apps/v1", "daemonsets": "apps/v1", "statefulsets": "apps/v1"}
-"""What may be there without a pod."""
+"""What is looked at first, because it is what people put there and know by name."""
 _UNTOLD: Final = frozenset({"events"})
 """What nobody misses."""
 _OF_ITSELF: Final = frozenset({("serviceaccounts", "default"), ("configmaps", "kube-root-ca.crt")})
 
 
-async def first_of_anything(kube: Kube, namespace: str, goes_anyway: Callable[[str, Metadata], bool]) -> str:
-    """As `first_content`, of every resource the API server has, extensions included. Raises KubeError."""
-    if found := await first_content(kube, namespace, goes_anyway):  # without a look at some sixty resources
-        return found
-    seen = {(version, resource) for resource, version in CONTENTS.items()}
-    rest = [place for place in await namespaced_resources(kube) if place not in seen and place[1] not in _UNTOLD]
-    contents = await together(_content(kube, namespace, goes_anyway, resource, version) for version, resource in rest)
-    return next(filter(None, contents), "")
-
-
-async def first_content(
-    kube: Kube,
-    namespace: str,
-    goes_anyway: Callable[[str, Metadata], bool],
-    kinds: Mapping[str, str] = CONTENTS,
-) -> str:
+async def first_content(kube: Kube, namespace: str, goes_anyway: Callable[[str, Metadata], bool]) -> str:
     """Something in the namespace that stays, such as `secrets regcred`; empty when there is none. Raises KubeError.
 
-    What every namespace holds by itself does not count, nor what is being deleted, nor what `goes_anyway` says yes
-    to. `kinds` are resources with their API versions.
+    Of every resource the API server has, extensions included. What every namespace holds by itself does not count,
+    nor what is being deleted, nor what `goes_anyway` says yes to.
     """
+    likely = [(version, resource) for resource, version in _LIKELY.items()]
+    if found := await _first(kube, namespace, goes_anyway, likely):  # without a look at some sixty resources
+        return found
+    everything = await namespaced_resources(kube)
+    rest = [place for place in everything if place not in likely and place[1] not in _UNTOLD]
+    return await _first(kube, namespace, goes_anyway, rest)
 
-    found = await together(_content(kube, namespace, goes_anyway, *entry) for entry in kinds.items())
-    return next(filter(None, found), "")
+
+async def _first(
+    kube: Kube, namespace: str, goes_anyway: Callable[[str, Metadata], bool], places: list[tuple[str, str]]
+) -> str:
+    contents = (_content(kube, namespace, goes_anyway, resource, version) for version, resource in places)
+    return next(filter(None, await together(contents)), "")
 
 
 async def _content(
