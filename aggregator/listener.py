@@ -20,6 +20,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from aggregator.api.problems import problem
 from aggregator.counts import Counts
+from common.fleet_api import MOST_LINE
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -87,7 +88,7 @@ class Listener:
         self._connect = functools.partial(
             _Connection, loop=loop, access_log=_silent, access_log_class=self._counting(), logger=_silent,
             keepalive_timeout=30.0, lingering_time=2.0,
-            max_line_size=16_384, max_field_size=32_768, auto_decompress=False,
+            max_line_size=MOST_LINE, max_field_size=32_768, auto_decompress=False,
         )  # fmt: skip
         self._server = await loop.create_server(
             self._accept, address, port, ssl=self._tls, ssl_handshake_timeout=10.0, ssl_shutdown_timeout=2.0,

@@ -38,8 +38,6 @@ T = TypeVar("T")
 
 _MOST_BYTES: Final = 256 << 20
 """Of one answer, unpacked."""
-_LONGEST_ADDRESS: Final = 4000
-"""Characters of an expression in an address; servers and proxies refuse longer ones sooner or later."""
 _JSON: Final = "application/json"
 _CUT_AFTER: Final = 50
 """Seconds of a watch through a cluster, which ends every answer after a minute."""
@@ -117,7 +115,7 @@ class FleetClient:
         return msgspec.structs.replace(view, own=own, more="")
 
     async def query(self, expression: str) -> QueryResult:
-        """Which nodes an expression is true for; all pages of them. Long expressions travel in a body."""
+        """Which nodes an expression is true for; all pages of them. Very long expressions travel in a body."""
         items: list[str] = []
         after = ""
         while True:
@@ -128,7 +126,7 @@ class FleetClient:
             after = page.continue_after
 
     async def _query(self, body: QueryBody) -> QueryResult:
-        if len(quote(body.expression)) > _LONGEST_ADDRESS:
+        if len(quote(body.expression)) > self._transport.longest:
             return await self._decode(await self._read("POST", "/v1/query", body=body), QueryResult)
         asked = {"expression": body.expression, "after": body.after, "limit": str(body.limit)}
         return await self._get("/v1/query", QueryResult, asked)

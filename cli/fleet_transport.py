@@ -16,7 +16,7 @@ import msgspec
 from cli.fleet_errors import refusal, translated
 from common.errors import Code, EidosError, FleetError, UsageError
 from common.fleet import FLEET_API_VERSION
-from common.fleet_api import API_PATH, Problem
+from common.fleet_api import API_PATH, MOST_LINE, Problem
 
 if TYPE_CHECKING:
     import aiohttp
@@ -66,6 +66,8 @@ class Transport(Protocol):
     """Where to, for messages."""
     cuts: bool
     """Whether somebody on the way ends long answers by his own clock."""
+    longest: int
+    """Characters of an expression that an address can carry; longer ones travel in a body."""
 
     def send(
         self, method: str, path: str, query: Mapping[str, str], body: bytes | None, accept: str, silent: float
@@ -110,6 +112,7 @@ class Direct:
     """To the aggregator itself."""
 
     cuts = False
+    longest = 4000  # proxies in between may refuse more than 8 KiB; a body takes no other right here
 
     def __init__(self, connection: Connection, session: "aiohttp.ClientSession") -> None:
         self.name = connection.url
@@ -158,6 +161,9 @@ class ThroughCluster:
     """Through kube-apiserver."""
 
     cuts = True  # requests have 60 seconds there (--request-timeout), those that are still answered included
+    # To kube-apiserver a POST is always `create`, and whoever may only view has just `get`. The rest of the line is
+    # the path, a node's name and a number.
+    longest = MOST_LINE - 1024
 
     def __init__(self, target: "Target", transport: "KubeTransport") -> None:
         self.name = target.server

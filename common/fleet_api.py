@@ -24,6 +24,8 @@ LONGEST_WATCH: Final = 3600
 """Most seconds of one watch."""
 MOST_EXPRESSION: Final = 4096
 """Most characters of a query's expression."""
+MOST_LINE: Final = 16_384
+"""Bytes of a request's first line that an aggregator reads: such an expression fits, if it is ASCII."""
 
 
 class RunBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -186,6 +186,10 @@ def test_eidos_fleet_needs_a_kubeconfig_only(fleet: InApi, viewer: Path, operato
     assert json.loads(taken.stdout)["summary"]["states"] == {"ok": 5}, taken.stderr
     query = fleet.eidos("query", 'GPU.smi.driver == "570.86.15"', "--format", "json", kubeconfig=viewer)
     assert query.returncode == 0, query.stderr
+    # Viewing is enough for a long one too: it travels as GET, since to kube-apiserver a POST is always `create`.
+    long = " || ".join(['GPU.smi.driver == "570.86.15"'] * 120)
+    same = fleet.eidos("query", long, "--format", "json", kubeconfig=viewer)
+    assert json.loads(same.stdout)["items"] == json.loads(query.stdout)["items"], same.stderr
     one = fleet.eidos("node", "gpu-00003", kubeconfig=viewer)
     assert load_snapshot(one.stdout.encode(), "the answer").metadata.source_node == "gpu-00003"
 

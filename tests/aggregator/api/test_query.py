@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from aggregator import query
-from common.fleet_api import MOST_EXPRESSION
+from common.fleet_api import MOST_EXPRESSION, MOST_LINE
 from tests.aggregator.api.test_http import User, api
 
 ISSUE = 'OS.release.VERSION_ID != "24.04" && semver(GPU.smi.driver) < semver("570.0.0")'
@@ -41,6 +41,17 @@ async def test_which_nodes_and_why(tmp_path: Path) -> None:
             "values": {"OS.release.VERSION_ID": "22.04", "GPU.smi.driver": "550.144.03"},
         }
         assert await user.get(f"/v1/query?expression={quote(ISSUE, safe='')}") == answer
+
+
+async def test_every_plain_expression_fits_into_an_address(tmp_path: Path) -> None:
+    """Whoever may only view can ask it through the cluster's API, where a POST takes more."""
+    longest = '"' + "<" * (MOST_EXPRESSION - 6) + '"!=""'
+    assert len(longest) == MOST_EXPRESSION
+    assert len(quote(longest, safe="")) < MOST_LINE - 1024
+    async with api(tmp_path) as user:
+        await user.ask("POST", "/v1/runs")
+        answer = await user.get(f"/v1/query?expression={quote(longest, safe='')}&after={'n' * 253}&limit=1000")
+        assert counts(answer) == (3, 0, 0, 2)
 
 
 async def test_what_cannot_be_decided_is_neither(tmp_path: Path) -> None:

@@ -82,6 +82,8 @@ class Recorder:
         ("GET", "/v1/nodes", f"get fleets/api.{GROUP} eidos"),
         ("GET", "/v1/facts/OS.release.ID", f"get fleets/api.{GROUP} eidos"),
         ("POST", "/v1/runs", f"create fleets/api.{GROUP} eidos"),
+        ("GET", "/v1/query?expression=true", f"get fleets/api.{GROUP} eidos"),
+        ("POST", "/v1/query", f"get fleets/api.{GROUP} eidos"),
         ("GET", "/metrics", "get /metrics"),
         ("GET", "/apis", "get /apis"),
         ("GET", "/nowhere", "get /nowhere"),
