@@ -22,7 +22,8 @@ from common.kube.choice import (
     in_pod,
     installed,
 )
-from common.model import Collected, Failed, FailureCode, Outcome
+from common.kube.outcomes import code_of, failure, together
+from common.model import Collected, Outcome
 
 if TYPE_CHECKING:
     from common.kube.client import Kube
@@ -32,16 +33,6 @@ ANOTHER_MACHINE: Final = "the host that is read is not this machine, and no --ku
 
 _MARGIN: Final = 0.5
 """Seconds before the deadline that the last call ends, so that what was read until then is not lost."""
-_CODES: Final = {
-    Code.CLUSTER_UNREACHABLE: FailureCode.API_UNREACHABLE,
-    Code.CLUSTER_FORBIDDEN: FailureCode.API_FORBIDDEN,
-    Code.CLUSTER_UNAUTHORIZED: FailureCode.API_FORBIDDEN,
-    Code.DEADLINE: FailureCode.TIMEOUT,
-    Code.INPUT_UNREADABLE: FailureCode.UNREADABLE,
-    Code.INPUT_MALFORMED: FailureCode.MALFORMED,
-}
-_EVERYWHERE: Final = (FailureCode.API_UNREACHABLE, FailureCode.TIMEOUT)
-"""Failures that say nothing about a single subtype."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +62,7 @@ class ClusterAccess:
             return Collected.failed(code_of(error), error.message)
         import asyncio
 
-        return _together(asyncio.run(_visit(target, ctx, list(readers))))
+        return together(asyncio.run(_visit(target, ctx, list(readers))))
 
     def _absent(self, ctx: Context) -> str | None:
         """Why there is no cluster to ask; None when there is one. Costs a look at a file or two."""
@@ -102,16 +93,6 @@ class ClusterAccess:
             return self._targets[choice]
 
 
-def code_of(error: EidosError) -> FailureCode:
-    """How a failure to read a cluster is written in a snapshot."""
-    return _CODES.get(error.code, FailureCode.API_ERROR)
-
-
-def failure(error: EidosError) -> Failed:
-    """The outcome of a subtype whose reading raised."""
-    return Failed(code_of(error), error.message)
-
-
 def _remaining(ctx: Context) -> float:
     return max(0.0, ctx.deadline - _MARGIN - time.monotonic())
 
@@ -131,11 +112,3 @@ async def _read(reader: Reader, kube: "Kube", ctx: Context) -> Mapping[str, Outc
         return await reader.read(kube, ctx)
     except EidosError as error:
         return dict.fromkeys(reader.subtypes, failure(error))
-
-
-def _together(outcomes: dict[str, Outcome]) -> Collected:
-    """One ending for all where the cluster could not be asked at all, instead of a line for each subtype."""
-    failures = [outcome for outcome in outcomes.values() if isinstance(outcome, Failed)]
-    if len(failures) == len(outcomes) and all(one.code in _EVERYWHERE for one in failures):
-        return Collected.failed(failures[0].code, failures[0].reason)
-    return Collected.of(outcomes)

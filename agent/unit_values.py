@@ -9,8 +9,8 @@ Source: org.freedesktop.systemd1(5); signatures as in the D-Bus specification, "
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
-from agent.redaction import redact_arguments, redact_text, redact_variable
 from common.model import Scalar
+from common.redaction import redact_arguments, redact_text, redact_variable
 
 Signatures: TypeAlias = Mapping[str, str]
 

@@ -7,8 +7,8 @@ import re
 from typing import Final
 
 from agent.collectors.base import Context, outcome_of
-from agent.redaction import REDACTED, names_a_secret, redact_text, redact_variable
 from common.model import Collected, MeasurementType, Ok, Scalar
+from common.redaction import REDACTED, names_a_secret, redact_text, redact_variable
 
 _PATH: Final = "/proc/cmdline"
 _LEFT_OUT: Final = frozenset({"root"})  # by the documented format: a disk's id in most cases

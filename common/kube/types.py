@@ -57,6 +57,7 @@ class Specified(_Object, frozen=True):
 class ListMeta(_Object, frozen=True):
     resource_version: str = ""
     continue_: str = msgspec.field(default="", name="continue")
+    remaining_item_count: int = 0
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):

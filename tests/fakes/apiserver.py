@@ -314,9 +314,9 @@ class FakeApiServer:
             self._lists[name] = (version, items)
         limit = int(request.query.get("limit", "0")) or len(items)
         page, rest = items[start : start + limit], items[start + limit :]
-        meta = {"resourceVersion": str(version)}
+        meta: Json = {"resourceVersion": str(version)}
         if rest:
-            meta["continue"] = f"{name}:{start + limit}"
+            meta |= {"continue": f"{name}:{start + limit}", "remainingItemCount": len(rest)}
         return _json({"kind": f"{resource.kind}List", "metadata": meta, "items": page})
 
     def _selected(self, request: web.Request, resource: Resource, namespace: str) -> list[Json]:

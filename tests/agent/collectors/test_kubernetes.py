@@ -8,16 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.collectors.kubernetes import (
-    Image,
-    KubernetesCollector,
-    Policy,
-    flatten,
-    parse_image,
-    parse_images,
-    parse_policies,
-    provider_of,
-)
+from agent.collectors.kubernetes import KubernetesCollector
+from common.kube.facts import provider_of
+from common.kube.images import Image, parse_image, parse_images
+from common.kube.policies import Policy, flatten, parse_policies
 from common.model import Absent, Collected, FailureCode, Ok, State
 from tests.agent.cluster_context import access, context_for, data_of, failure_of
 from tests.fakes.apiserver import FakeApiServer, Fault

@@ -8,16 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.collectors.topology import (
-    LabelId,
-    TaintId,
-    TopologyCollector,
-    encode_labels,
-    encode_taints,
-    node_list,
-)
+from agent.collectors.topology import TopologyCollector
 from common.kube import client
 from common.model import Failed, FailureCode
+from common.topology import LabelId, TaintId, encode_labels, encode_taints, node_list
 from tests.agent.cluster_context import access, context_for, data_of, failure_of
 from tests.fakes.apiserver import FakeApiServer, Fault
 

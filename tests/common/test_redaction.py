@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.redaction import REDACTED, redact_arguments, redact_text, redact_variable
+from common.redaction import REDACTED, redact_arguments, redact_text, redact_variable
 
 
 @pytest.mark.parametrize(
