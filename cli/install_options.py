@@ -28,7 +28,7 @@ _INSTALL: Final = (
                  help="When images are pulled.  [default: IfNotPresent]"),
     click.option("--image-pull-secret", metavar="NAME", multiple=True, help="Secret for the registry; repeatable."),
     click.option("--overlay", metavar="NAME", multiple=True, shell_complete=suggestions.overlays,
-                 help="gpu-nodes, ha, restricted, service-monitor or talos; repeatable."),
+                 help="cert-manager, gpu-nodes, ha, restricted, service-monitor or talos; repeatable."),
     click.option("--node-selector", metavar="KEY=VALUE", multiple=True,
                  help="Only nodes with this label are the fleet; repeatable."),
 )  # fmt: skip

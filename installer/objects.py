@@ -24,10 +24,12 @@ _SELECTOR: Final = "EIDOS_NODE_SELECTOR"
 
 PLURALS: Final = {
     "APIService": "apiservices",
+    "Certificate": "certificates",
     "ClusterRole": "clusterroles",
     "ClusterRoleBinding": "clusterrolebindings",
     "DaemonSet": "daemonsets",
     "Deployment": "deployments",
+    "Issuer": "issuers",
     "Namespace": "namespaces",
     "NetworkPolicy": "networkpolicies",
     "PodDisruptionBudget": "poddisruptionbudgets",
@@ -155,7 +157,7 @@ def _renamed(value: Any, namespace: str, key: str = "") -> Any:
         return [_renamed(part, namespace) for part in value]
     if key == "namespace" and value == NAMESPACE:
         return namespace
-    if key == "serverName" and value.endswith(f".{NAMESPACE}.svc"):
+    if isinstance(value, str) and value.endswith(f".{NAMESPACE}.svc"):
         return f"{value.removesuffix(f'.{NAMESPACE}.svc')}.{namespace}.svc"
     return value
 

@@ -22,9 +22,16 @@ _MARK: Final = "⟦{}⟧"
 _VARIANTS: Final = {
     # kind: what switches to an overlay's form of it
     "DaemonSet": {".Values.agent.restricted": "restricted", ".Values.agent.talos": "talos"},
-    "Deployment": {"gt (int .Values.aggregator.replicas) 1": "ha"},
+    "Deployment": {
+        "gt (int .Values.aggregator.replicas) 1": "ha",
+        ".Values.certManager.enabled": "cert-manager",
+    },
 }
-_CONDITIONAL: Final = {"ServiceMonitor": (".Values.serviceMonitor.enabled", "service-monitor")}
+_CONDITIONAL: Final = {
+    "ServiceMonitor": (".Values.serviceMonitor.enabled", "service-monitor"),
+    "Certificate": (".Values.certManager.enabled", "cert-manager"),
+    "Issuer": (".Values.certManager.enabled", "cert-manager"),
+}
 
 # Nodes that no agent is put on are not expected either.
 _EXPECTED: Final = (
@@ -84,8 +91,8 @@ def _marked(value: Any, key: str = "") -> Any:
         return [_marked(part) for part in value]
     if key == "namespace" and value == NAMESPACE:
         return _MARK.format(".Release.Namespace")
-    if key == "serverName":
-        return value.replace(f".{NAMESPACE}.", f".{_MARK.format('.Release.Namespace')}.")
+    if isinstance(value, str) and value.endswith(f".{NAMESPACE}.svc"):
+        return f"{value.removesuffix(f'{NAMESPACE}.svc')}{_MARK.format('.Release.Namespace')}.svc"
     return value
 
 

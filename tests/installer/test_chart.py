@@ -17,6 +17,7 @@ pytestmark = pytest.mark.timeout(900)  # the first run builds helm
 
 _VALUES: dict[str, dict[str, Any]] = {
     "": {},
+    "cert-manager": {"certManager": {"enabled": True}},
     "gpu-nodes": {"agent": {"nodeSelector": {"nvidia.com/gpu.present": "true"}}},
     "ha": {"aggregator": {"replicas": 2}},
     "restricted": {"agent": {"restricted": True}},
@@ -40,11 +41,14 @@ def test_values_make_what_an_overlay_makes(overlay: str) -> None:
 
 
 def test_another_namespace_is_everywhere() -> None:
-    made = template(CHART, {"serviceMonitor": {"enabled": True}}, namespace="watch")
+    values = {"serviceMonitor": {"enabled": True}, "certManager": {"enabled": True}}
+    made = template(CHART, values, namespace="watch")
     text = yaml.safe_dump(made)
     assert "namespace: watch" in text
     assert "namespace: eidos\n" not in text
     assert "eidos-api.watch.svc" in text
+    assert "eidos-link.watch.svc" in text
+    assert "eidos.svc" not in text
 
 
 def test_images_and_secrets_are_the_users() -> None:

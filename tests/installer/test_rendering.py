@@ -71,7 +71,7 @@ def test_settings_are_in_the_objects() -> None:
         image_pull_policy="Always",
         image_pull_secrets=("key",),
         node_selector={"pool": "gpu"},
-        overlays=("gpu-nodes", "service-monitor"),
+        overlays=("cert-manager", "gpu-nodes", "service-monitor"),
     )
     items = {(item.kind, item.name): item for item in build(chosen)}
     assert items["Namespace", "watch"]
@@ -89,6 +89,8 @@ def test_settings_are_in_the_objects() -> None:
     assert expected in aggregator["containers"][0]["env"]
     monitor = items["ServiceMonitor", "eidos"].manifest
     assert monitor["spec"]["endpoints"][0]["tlsConfig"]["serverName"] == "eidos-api.watch.svc"
+    certificate = items["Certificate", "eidos-aggregator"].manifest
+    assert certificate["spec"]["dnsNames"] == ["eidos-link.watch.svc", "eidos-api.watch.svc"]
     for item in items.values():
         for subject in item.manifest.get("subjects", ()):
             assert subject.get("namespace") in ("watch", None)
