@@ -1,8 +1,9 @@
 """etcd, kube-apiserver, kube-controller-manager, kube-scheduler and CoreDNS in a machine of their own."""
 
+import json
 from pathlib import Path
 
-from tests.cluster import network
+from tests.cluster import audit, network
 from tests.cluster.binaries import binaries_directory
 from tests.cluster.machine import Machine
 from tests.cluster.pki import Pki, certificate_user
@@ -52,6 +53,11 @@ class ControlPlane:
     @property
     def _state(self) -> Path:
         return self.machine.state
+
+    @property
+    def audit_log(self) -> Path:
+        """What service accounts and the unknown have asked the API server (audit.AuditLog)."""
+        return self._state / "audit.log"
 
     def kubeconfig(self, name: str, user: str, groups: tuple[str, ...] = ()) -> Path:
         """The kubeconfig of a component that reaches the API inside the cluster's network."""
@@ -162,9 +168,13 @@ class ControlPlane:
         tokens.write_text(
             "".join(f'eidos-test-{user},{user},{user},"{group}"\n' for user, group in TOKEN_USERS.items())
         )
+        policy = self._state / "audit-policy.json"
+        policy.write_text(json.dumps(audit.POLICY))
         self._spawn(
             "kube-apiserver",
             "--etcd-servers=http://127.0.0.1:2379",
+            f"--audit-policy-file={policy}",
+            f"--audit-log-path={self.audit_log}",
             f"--advertise-address={network.CONTROL_PLANE}",
             f"--secure-port={network.API_PORT}",
             f"--service-cluster-ip-range={network.SERVICES}",

@@ -13,8 +13,10 @@ import yaml
 
 from common.formats import load_snapshot
 from common.nodeset import unfold_names
+from tests.cluster.audit import AuditLog
 from tests.cluster.binaries import binaries_directory
 from tests.cluster.fleetmode import NAMESPACE, Fleet
+from tests.cluster.fleetrequests import AGENT, AGGREGATOR, LOOKED_AT, NOBODY, OF_A_RUN, RENEWAL, audit_log, of_runs
 from tests.cluster.fleetrights import documented, listed
 from tests.cluster.images import AGENT_IMAGE, CHECKOUT
 
@@ -22,6 +24,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
 OTHER_TAG = "eidos.test/agent:other"
 CROWD = 1000
+WATCHES = 8  # nodes, pods, two for the document, authority, its public half, APIService, front proxy
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +80,20 @@ def test_queries_and_watching_through_the_clusters_api(installed: Fleet) -> None
 def test_kubectl_lists_the_nodes(installed: Fleet) -> None:
     lines = installed.kubectl("get", "nodesnapshots", "--no-headers").splitlines()
     assert [line.split()[:2] for line in lines] == [["cpu-1", "ok"], ["gpu-1", "ok"]]
+
+
+def test_a_run_asks_the_api_server_a_handful(installed: Fleet) -> None:
+    _check_requests_of_runs(installed)
+
+
+def test_nothing_is_asked_when_nothing_happens(installed: Fleet) -> None:
+    log = audit_log(installed)
+    others = log.wait_until(AGGREGATOR, RENEWAL, 5)  # one every two seconds
+    del others[RENEWAL]
+    assert others.pop(LOOKED_AT, 0) <= 1  # the last look at what an earlier test had published
+    # They end after four to five minutes and begin again.
+    assert {each.verb for each in others} <= {"watch"}
+    assert others.total() <= WATCHES
 
 
 def test_an_agent_opens_no_port_but_health_on_loopback(installed: Fleet) -> None:
@@ -187,6 +204,10 @@ def test_nodes_without_agents_are_named_and_not_waited_for(crowded: Fleet) -> No
     assert "timeout" not in {line["state"] for line in document["ledger"]}
 
 
+def test_a_run_asks_the_api_server_no_more_for_them(crowded: Fleet) -> None:
+    _check_requests_of_runs(crowded)
+
+
 def test_they_are_listed_by_name(crowded: Fleet) -> None:
     done = crowded.eidos("nodes", "--state", "no-agent", "--format", "json")
     assert done.returncode == 0, done.stderr
@@ -199,6 +220,17 @@ def test_the_status_says_so_too(crowded: Fleet) -> None:
     done = crowded.eidos("status")
     assert done.returncode == 0, done.stderr
     assert f"2 of {CROWD + 2} nodes connected" in done.stdout
+
+
+def _check_requests_of_runs(fleet: Fleet, runs: int = 3) -> None:
+    recent = audit_log(fleet)
+    asked = of_runs(fleet, runs)
+    # Once as the document is written, and once more as the watch tells that it was.
+    assert runs <= asked.pop(LOOKED_AT) <= 2 * runs
+    assert asked == {each: count * runs for each, count in OF_A_RUN.items() if each != LOOKED_AT}
+    assert recent.asked(NOBODY) == {}
+    # Not in the whole life of the cluster either.
+    assert AuditLog(fleet.cluster.control_plane.audit_log).asked(AGENT) == {}
 
 
 def _pods(fleet: Fleet, component: str, node: str = "") -> list[dict[str, Any]]:
