@@ -42,7 +42,7 @@ def test_a_dry_run_into_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["install", "--dry-run", "--overlay", "gpus"], "there is no overlay 'gpus'. Choose from cert-manager, gpu-nodes,"),
+        (["install", "--dry-run", "--overlay", "gpus"], "there is no overlay 'gpus'. Choose from cert-manager,"),
         (["install", "--dry-run", "--overlay=talos,restricted"], "restricted and talos exclude each other"),
         (["install", "--dry-run", "--node-selector", "pool"], "--node-selector 'pool' is not KEY=VALUE"),
         (["install", "--image-pull-policy", "sometimes"], "Invalid value for '--image-pull-policy'"),
