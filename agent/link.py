@@ -160,7 +160,7 @@ class Link:
             except TimeoutError:
                 return f"nothing heard for {self._settings.silent_after:g} s"
             if message.type is not WSMsgType.BINARY:
-                return _why_ended(socket)
+                return _why_ended(message, socket)
             self.heard_at = time.monotonic()
             said = wire.from_aggregator(message.data)
             if isinstance(said, Collect):
@@ -230,9 +230,15 @@ class Link:
             await socket.close()
 
 
-def _why_ended(socket: aiohttp.ClientWebSocketResponse) -> str:
-    code = socket.close_code
+def _why_ended(message: aiohttp.WSMessage, socket: aiohttp.ClientWebSocketResponse) -> str:
+    # The socket's own code is 1006 when the aggregator has hung up before it could be answered.
+    code = message.data if message.type is WSMsgType.CLOSE else socket.close_code
     reason = _REASON_OF.get(code or 0)
+    if reason is Closed.PROTOCOL:
+        return (
+            f"the aggregator does not understand version {PROTOCOL} of the protocol, which this agent ({VERSION}) "
+            "speaks: upgrade the aggregator, or go back to the agents' image of before"
+        )
     return f"closed by the aggregator: {reason}" if reason else f"closed with code {code}"
 
 

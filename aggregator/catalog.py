@@ -1,7 +1,7 @@
 """Which content the aggregator has, decoded, and in its own terms whatever schema version an agent digests under.
 
-An agent of another schema version names the same content by other digests. Here everything gets the digest of our own
-schema version, so that an upgrade that rolls through the fleet shows no node as changed.
+An agent of another schema version names the same content by other digests. Here everything gets the digest of one
+schema version (`NAMING`), so that neither agents that are upgraded nor an upgraded aggregator show a node as changed.
 """
 
 from collections import OrderedDict
@@ -10,7 +10,7 @@ from typing import Final
 
 from aggregator.blobs import BlobStore, compress, decompress
 from aggregator.fold import NodeFacts
-from common.canonical import Domain, content_digest, section_content
+from common.canonical import NAMING, Domain, content_digest, section_content
 from common.model import CollectionEntry, MeasurementType, Scalar
 from common.section import (
     Manifest,
@@ -22,7 +22,6 @@ from common.section import (
     read_outcome,
     read_subtype,
 )
-from common.version import SCHEMA
 from common.wire import Closed, FrameError, SectionDigests
 
 _MOST_MANIFESTS: Final = 4096
@@ -69,11 +68,11 @@ class Catalog:
         except ValueError as error:
             raise FrameError(Closed.WRONG_CONTENT, f"{domain} content is malformed: {error}") from error
         key = _TAGS[domain] + digest
-        if schema == SCHEMA or domain in (Domain.SECTION, Domain.IDENTITY):
+        if schema == NAMING or domain in (Domain.SECTION, Domain.IDENTITY):
             # A foreign manifest stays under its own digest until its subtypes are here: see `adopt`.
             self._store.add(key, compressed)
             return
-        ours = _TAGS[domain] + content_digest(domain, content)
+        ours = _TAGS[domain] + content_digest(domain, content, NAMING)
         self._store.add(ours, compressed)
         self._own[key] = ours
 
@@ -94,7 +93,7 @@ class Catalog:
         manifest = self.manifest(digest)
         subtypes = {name: self._ours(Domain.SUBTYPE, subtype) for name, subtype in manifest.subtypes.items()}
         content = section_content(manifest.kind, subtypes)
-        ours = content_digest(Domain.SECTION, content)
+        ours = content_digest(Domain.SECTION, content, NAMING)
         if ours != digest:
             self._store.add(_TAGS[Domain.SECTION] + ours, compress(content))
             self._own[key] = _TAGS[Domain.SECTION] + ours

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol
 
 from aggregator.fold_subtype import Slot, SubtypeFold, differing, fold_subtype
 from aggregator.names import NodeNames
-from common.canonical import Domain, content_digest, encode
+from common.canonical import NAMING, Domain, content_digest, encode
 from common.fleet import FoldedEntry, FoldedMeasurement, FoldedSubtype, Group
 from common.model import CollectionEntry, MeasurementType, Scalar
 from common.nodeset import fold_indexes
@@ -112,7 +112,7 @@ def _groups(
     groups = []
     for index, (nodes, mine, outcome) in enumerate(zip(members, variants, outcomes, strict=True)):
         facts = sorted((slot.kind, slot.name, subtypes[slot].names[variant]) for slot, variant in mine.items())
-        identity = content_digest(Domain.GROUP, encode([facts, outcome])).hex()[:12]
+        identity = content_digest(Domain.GROUP, encode([facts, outcome]), NAMING).hex()[:12]
         groups.append(Group(index, identity, len(nodes), names.fold(nodes)))
     return groups
 

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from msgspec import UNSET, UnsetType
 
-from common.canonical import Domain, content_digest, subtype_content
+from common.canonical import NAMING, Domain, content_digest, subtype_content
 from common.fleet import Differing, FoldedValue
 from common.model import MeasurementType, Scalar
 from common.nodeset import fold_indexes
@@ -178,7 +178,7 @@ def _variants(
 def _name_without(scattered: set[str], slot: Slot, data: Mapping[str, Scalar]) -> bytes:
     """The digest the data would have without its scattered keys."""
     rest = {key: value for key, value in data.items() if key not in scattered}
-    return content_digest(Domain.SUBTYPE, subtype_content(slot.kind, slot.name, rest))
+    return content_digest(Domain.SUBTYPE, subtype_content(slot.kind, slot.name, rest), NAMING)
 
 
 def value_indexes(signature: bytes) -> Sequence[int]:

@@ -17,7 +17,8 @@ from aggregator.link import Link
 from aggregator.nodes import Known, Node, Pending
 from aggregator.settings import LinkSettings
 from common import wire
-from common.wire import OLDEST_PROTOCOL, PROTOCOL, Blobs, Closed, FrameError, FromAgent, Hello, Ping, Pong, Report
+from common.canonical import NAMING
+from common.wire import Blobs, Closed, FrameError, FromAgent, Hello, Ping, Pong, Report
 
 _TICK: Final = 1.0
 
@@ -95,8 +96,7 @@ class Hub:
 
     def hello(self, node: Node, link: Link, hello: Hello) -> None:
         """The first message of a link. Raises FrameError when the agent cannot be understood."""
-        if not OLDEST_PROTOCOL <= hello.protocol <= PROTOCOL:
-            raise FrameError(Closed.PROTOCOL, f"protocol version {hello.protocol}")
+        wire.check_protocol(hello.protocol)
         link.schema, link.version = hello.schema, hello.version
         node.sections = {section.kind: section for section in hello.sections}
         node.outcome = hello.outcome
@@ -201,7 +201,8 @@ class Hub:
         outcomes: set[bytes] = set()
         facts = set()
         for node in self.nodes.values():
-            if node.pending is not None:
+            # Under another schema version what it says it holds is not what it is known by.
+            if node.pending is not None or (node.link is not None and node.link.schema != NAMING):
                 sections.update(section.stable for section in node.sections.values())
                 identities.update(s.identity for s in node.sections.values() if s.identity is not None)
                 outcomes.add(node.outcome or b"")

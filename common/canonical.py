@@ -18,6 +18,12 @@ from common.version import SCHEMA
 
 DIGEST_SIZE: Final = 32
 
+NAMING: Final = 1
+"""Schema version that the aggregator names content and groups by, whatever SCHEMA it was built with.
+
+Ids of groups stand in published documents and outlive every schema: the same facts keep the same id.
+"""
+
 _encoder: Final = msgspec.msgpack.Encoder(order="deterministic")
 
 
@@ -29,6 +35,7 @@ class Domain(StrEnum):
     IDENTITY = "ident"
     OUTCOME = "outcome"
     GROUP = "group"
+    CLUSTER = "cluster"
     SHARD = "shard"
 
 

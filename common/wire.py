@@ -12,6 +12,7 @@ holder for each digest that it has never seen (Want) and gets the content once (
 """
 
 import re
+from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated, Final, TypeAlias
 
@@ -103,6 +104,12 @@ class Hello(msgspec.Struct, array_like=True, frozen=True, tag=1):
     """Seconds since what the digests stand for was collected. Not a time: clocks differ and step."""
 
 
+class _AnyHello(msgspec.Struct, array_like=True, frozen=True, tag=1):
+    """What a Hello begins with in every version of the protocol, so that each can name a version it cannot read."""
+
+    protocol: int
+
+
 class Report(msgspec.Struct, array_like=True, frozen=True, tag=2):
     """Answer to a Collect. Sections that are as this link last said are left out: a warm report is a few bytes."""
 
@@ -168,6 +175,7 @@ FromAggregator: TypeAlias = Collect | Want | Ping
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _from_agent: Final = msgspec.msgpack.Decoder(FromAgent)
+_any_hello: Final = msgspec.msgpack.Decoder(_AnyHello)
 _from_aggregator: Final = msgspec.msgpack.Decoder(FromAggregator)
 
 _NODE_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
@@ -185,8 +193,24 @@ def from_agent(frame: bytes) -> FromAgent:
     try:
         message: FromAgent = _from_agent.decode(frame)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        _refuse_other_protocol(frame)
         raise FrameError(Closed.BAD_FRAME, str(error)) from error
     return message
+
+
+def check_protocol(protocol: int) -> None:
+    """Raises FrameError unless an aggregator understands agents of this version of the protocol."""
+    if not OLDEST_PROTOCOL <= protocol <= PROTOCOL:
+        ours = f"{OLDEST_PROTOCOL} to {PROTOCOL}" if OLDEST_PROTOCOL < PROTOCOL else f"{PROTOCOL}"
+        raise FrameError(
+            Closed.PROTOCOL, f"it speaks version {protocol} of the protocol, and this aggregator understands {ours}"
+        )
+
+
+def _refuse_other_protocol(frame: bytes) -> None:
+    """Whether it is because of its version that a frame cannot be read. Raises FrameError if so."""
+    with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+        check_protocol(_any_hello.decode(frame).protocol)
 
 
 def from_aggregator(frame: bytes) -> FromAggregator:

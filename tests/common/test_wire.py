@@ -155,6 +155,17 @@ def test_fields_of_a_newer_peer_are_passed_over() -> None:
     assert wire.from_agent(frame) == wire.Report("run", seconds=0.5)
 
 
+@pytest.mark.parametrize("protocol", [wire.OLDEST_PROTOCOL - 1, wire.PROTOCOL + 1])
+def test_a_hello_of_another_protocol_is_named_even_if_it_cannot_be_read(protocol: int) -> None:
+    frame = msgspec.msgpack.encode([1, protocol, {"all": "is otherwise"}])
+    with pytest.raises(FrameError) as caught:
+        wire.from_agent(frame)
+    assert caught.value.reason is wire.Closed.PROTOCOL
+    with pytest.raises(FrameError) as caught:
+        wire.from_agent(msgspec.msgpack.encode([1, wire.PROTOCOL, {"all": "is otherwise"}]))
+    assert caught.value.reason is wire.Closed.BAD_FRAME
+
+
 def test_a_warm_report_is_a_few_bytes() -> None:
     assert len(wire.encode(wire.Report("r" * 16, seconds=0.123))) < 40
 

@@ -7,7 +7,8 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGCONT, SIGTERM, Signals
 from typing import IO, Any, Final
@@ -182,6 +183,19 @@ class Client:
         self, path: str, body: object = None, headers: Mapping[str, str] | None = None, method: str | None = None
     ) -> tuple[int, bytes, dict[str, str]]:
         """Status, body and headers of one request; POST when there is a body."""
+        with self._asked(path, body, headers, method) as response:
+            return response.status, response.read(), dict(response.headers)
+
+    def follow(self, path: str) -> Iterator[Any]:
+        """The lines of an answer, as they come. It is asked for when the first one is."""
+        with self._asked(path) as response:
+            while line := response.readline():
+                yield json.loads(line)
+
+    @contextmanager
+    def _asked(
+        self, path: str, body: object = None, headers: Mapping[str, str] | None = None, method: str | None = None
+    ) -> Iterator[http.client.HTTPResponse]:
         token = (self._directory / "user-token").read_text()
         context = ssl.create_default_context(cadata=(self._directory / "ca.crt").read_text())
         connection = http.client.HTTPSConnection(self._address, context=context, timeout=120)
@@ -192,8 +206,7 @@ class Client:
                 None if body is None else json.dumps(body),
                 {"Authorization": f"Bearer {token}", **(headers or {})},
             )
-            response = connection.getresponse()
-            return response.status, response.read(), dict(response.headers)
+            yield connection.getresponse()
         finally:
             connection.close()
 
