@@ -51,13 +51,27 @@ def refuse_foreign(items: list[Item], found: Found) -> None:
         elif not is_ours(there):
             raise _conflict(f"{item} is there and is not part of an installation of Eidos",
                             "Nothing was changed. Rename or delete it first.")  # fmt: skip
-        elif (managed := there["metadata"]["labels"].get(MANAGED_BY, "")) == "Helm":
-            raise _conflict(f"{item} was installed by {managed}", "Use helm upgrade or helm uninstall.")
+        elif _is_helms(there):
+            raise _conflict(f"{item} was installed by Helm", "Use helm upgrade or helm uninstall.")
     elsewhere = installed_in(found)
     here = next(item.name for item in items if item.kind == "Namespace")
     if elsewhere not in ("", here):
         raise _conflict(f"Eidos is installed in namespace {elsewhere}, and a cluster holds one",
                         f"Use --namespace {elsewhere}, or remove that first: eidos fleet uninstall.")  # fmt: skip
+
+
+def refuse_helms(items: list[Item], found: Found) -> None:
+    """Raise ClusterError (CLUSTER_CONFLICT) when a release of Helm's would be removed behind its back."""
+    for item in items:
+        if item.path in found and is_ours(found[item.path]) and _is_helms(found[item.path]):
+            raise _conflict(
+                f"{item} was installed by Helm",
+                "Nothing was changed. Use helm uninstall; this removes afterwards what the aggregator wrote.",
+            )
+
+
+def _is_helms(there: Manifest) -> bool:
+    return bool(there["metadata"].get("labels", {}).get(MANAGED_BY) == "Helm")
 
 
 def installed_in(found: Found) -> str:

@@ -38,8 +38,8 @@ async def uninstall(kube: Kube, namespace: str, observer: Observer, seconds: flo
     """Remove the installation and return what was removed, in words; an empty list when there was none.
 
     The workloads end first, so that nobody makes anew what is removed after them. Everything is tried whatever
-    fails. Raises ClusterError naming what is left. A namespace that was there before stays, as does one with
-    something else in it.
+    fails. Raises ClusterError naming what is left; and before anything is removed, when Helm made it. A namespace
+    that was there before stays, as does one with something else in it.
     """
     return await _Removal(kube, namespace, observer, time.monotonic() + seconds).run()
 
@@ -57,6 +57,7 @@ class _Removal:
         self._observer.phase(Phase.REMOVAL)
         items = every_item(self._namespace)
         found = await preflight.look(self._kube, items, strictly=True)
+        preflight.refuse_helms(items, found)
         ours = [item for item in items if item.path in found and is_ours(found[item.path])]
         elsewhere = preflight.installed_in(found)
         if elsewhere not in ("", self._namespace):  # what belongs to no namespace is that one's

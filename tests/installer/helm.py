@@ -1,5 +1,6 @@
 """helm, built from the Go module proxy once per version, as the cluster's programs are."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -29,6 +30,21 @@ def helm() -> Path:
             with step(f"building helm {_MODULE.version}: about four minutes on two cores, once per version"):
                 build_module(_MODULE, _TARGET)
     return program
+
+
+def run_helm(folder: Path, kubeconfig: Path, *arguments: str) -> str:
+    """What helm prints, used on a cluster as a user does; its own files are in `folder`."""
+    homes = {f"HELM_{name}_HOME": str(folder / name.lower()) for name in ("CACHE", "CONFIG", "DATA")}
+    done = subprocess.run(
+        [str(helm()), f"--kubeconfig={kubeconfig}", *arguments],
+        env={**os.environ, **homes},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def template(chart: Path, values: dict[str, Any], namespace: str = "eidos") -> list[dict[str, Any]]:
