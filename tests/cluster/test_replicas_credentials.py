@@ -1,10 +1,13 @@
 """Credentials in a real cluster: a certificate made by somebody else, and which tokens open the link."""
 
 import http.client
+import json
 import os
 import ssl
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from signal import SIGTERM
 
 import pytest
 import trustme
@@ -66,7 +69,8 @@ def knock(fleet: Fleet, token: str, path: str = LINK_PATH, port: int = 0) -> int
         connection.close()
 
 
-def test_which_tokens_open_the_link(fleet: Fleet) -> None:
+def check_tokens(fleet: Fleet) -> None:
+    """An agent's opens the link and no other does."""
     create = ("create", "token", *fleet.here)
     unbound = fleet.kubectl(*create, "eidos-agent", f"--audience={AUDIENCE}").strip()
     others = fleet.kubectl(*create, "user", f"--audience={AUDIENCE}").strip()
@@ -78,6 +82,42 @@ def test_which_tokens_open_the_link(fleet: Fleet) -> None:
     header, claims, signature = agents.split(".")
     assert knock(fleet, f"{header}.{claims}.{signature[:-8]}AAAAAAAA") == 401, "another signature"
     assert knock(fleet, "") == 401
+
+
+def test_which_tokens_open_the_link(fleet: Fleet) -> None:
+    check_tokens(fleet)
+
+
+@contextmanager
+def keys_withheld(fleet: Fleet) -> Iterator[None]:
+    """As in a cluster that shows no service account the public keys of its tokens."""
+    role = ("clusterrole", f"{NAMESPACE}-aggregator")
+    binding = ("clusterrolebinding", "system:service-account-issuer-discovery")
+    rules, subjects = (json.loads(fleet.kubectl("get", *each, "-o", "json")) for each in (role, binding))
+    kept = [rule for rule in rules["rules"] if "nonResourceURLs" not in rule]
+
+    def patch(what: tuple[str, str], **fields: object) -> None:
+        fleet.kubectl("patch", *what, "--type=merge", "-p", json.dumps(fields))
+
+    patch(role, rules=kept)
+    patch(binding, subjects=[])
+    try:
+        yield
+    finally:
+        patch(role, rules=rules["rules"])
+        patch(binding, subjects=subjects["subjects"])
+
+
+def test_tokens_are_reviewed_where_the_keys_cannot_be_read(fleet: Fleet, mounted: Path) -> None:
+    with keys_withheld(fleet):
+        fleet.leader().end(SIGTERM)
+        reviewing = fleet.start("reviewing", "--tls-directory", str(mounted / "tls"))
+        assert fleet.leader() is reviewing
+        fleet.linked(2)
+        check_tokens(fleet)
+    (line,) = [line for line in reviewing.log.read_text().splitlines() if "tokens are reviewed one by one" in line]
+    assert "/.well-known/openid-configuration" in line
+    assert "cannot get path" in line, line
 
 
 def test_an_agents_token_opens_nothing_else(fleet: Fleet) -> None:
