@@ -6,6 +6,7 @@ Everybody else's requests are not logged: the control plane's own are thousands 
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -45,26 +46,30 @@ class AuditLog:
         self._from = 0
 
     def begin(self) -> None:
-        """Count from here on."""
+        """Count from here on, instead of from the cluster's start."""
         self._from = self._path.stat().st_size
 
-    def asked(self, user: str) -> Counter[Asked]:
-        """A user's requests since `begin`; those of the unknown are the empty user's."""
+    def requests(self, user: str) -> list[Asked]:
+        """A user's requests since `begin`, as they came; those of the unknown are the empty user's."""
         with self._path.open("rb") as log:
             log.seek(self._from)
             lines = log.read().splitlines(keepends=True)
         # A watch is logged twice, when it comes and when it begins. The last line may still be on its way.
         events = {event["auditID"]: event for event in map(json.loads, (each for each in lines if b"\n" in each))}
-        return Counter(_asked(event) for event in events.values() if _user(event) == user)
+        return [_asked(event) for event in events.values() if _user(event) == user]
 
-    def wait_until(self, user: str, request: Asked, times: int, seconds: float = 60) -> Counter[Asked]:
-        """A user's requests as soon as one has been made so often. Raises TimeoutError with what was made."""
+    def asked(self, user: str) -> Counter[Asked]:
+        """How often a user asked what since `begin`."""
+        return Counter(self.requests(user))
+
+    def wait_until(self, user: str, done: Callable[[list[Asked]], bool], seconds: float = 60) -> Counter[Asked]:
+        """What a user asked as soon as it is what is waited for. Raises TimeoutError with what it is."""
         deadline = time.monotonic() + seconds
-        while (asked := self.asked(user))[request] < times:
+        while not done(requests := self.requests(user)):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{request} not asked {times} times in {seconds:g} s; asked was {dict(asked)}")
+                raise TimeoutError(f"not so within {seconds:g} s; asked was {dict(Counter(requests))}")
             time.sleep(0.1)
-        return asked
+        return Counter(requests)
 
 
 def account(namespace: str, name: str) -> str:

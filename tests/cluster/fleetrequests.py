@@ -1,7 +1,9 @@
 """What a fleet asks of the API server, counted by the server's own audit log."""
 
+import json
+import time
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 from tests.cluster.apiservice import GROUP
 from tests.cluster.audit import Asked, AuditLog, account
@@ -32,19 +34,36 @@ def audit_log(fleet: Fleet) -> AuditLog:
     return log
 
 
-def run_once(fleet: Fleet) -> str:
+def run_once(fleet: Fleet) -> Any:
     """A run over the whole fleet, as a user starts one with kubectl; the document."""
-    return fleet.kubectl("create", "--raw", f"{GROUP}/fleets/eidos/api/v1/runs", "-f", "-", stdin="{}")
+    runs = f"{GROUP}/fleets/eidos/api/v1/runs"
+    return json.loads(fleet.kubectl("create", "--raw", runs, "-f", "-", stdin="{}"))
+
+
+def run_and_publish(fleet: Fleet) -> float:
+    """A run, to the last request that its publishing takes; seconds until its document was here."""
+    began = time.perf_counter()
+    run = run_once(fleet)["metadata"]["run"]
+    seconds = time.perf_counter() - began
+    published = ("get", "configmap", "eidos-fleet", "-n", NAMESPACE, "-o", r"jsonpath={.data.snapshot\.yaml}")
+    while run not in fleet.kubectl(*published):
+        pass  # each look takes a while
+    AuditLog(fleet.cluster.control_plane.audit_log).wait_until(AGGREGATOR, _is_swept)
+    return seconds
 
 
 def of_runs(fleet: Fleet, runs: int) -> Counter[Asked]:
-    """What the aggregator asks for some runs, each published before the next; not what it asks anyway."""
+    """What the aggregator asks for some runs, one after the other; not what it asks anyway."""
+    run_and_publish(fleet)  # what others began is over now
     log = audit_log(fleet)
-    for number in range(1, runs + 1):
-        run_once(fleet)
-        log.wait_until(AGGREGATOR, PUBLISHED, number)
-    asked = log.wait_until(AGGREGATOR, SWEPT, runs)
-    return Counter({each: count for each, count in asked.items() if not is_idle(each)})
+    for _ in range(runs):
+        run_and_publish(fleet)
+    return Counter({each: count for each, count in log.asked(AGGREGATOR).items() if not is_idle(each)})
+
+
+def _is_swept(requests: list[Asked]) -> bool:
+    """Whether after the last writing of the document nothing is to be removed any more."""
+    return next(each for each in reversed(requests) if each in (PUBLISHED, SWEPT)) == SWEPT
 
 
 def is_idle(asked: Asked) -> bool:

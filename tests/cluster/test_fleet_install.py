@@ -88,7 +88,7 @@ def test_a_run_asks_the_api_server_a_handful(installed: Fleet) -> None:
 
 def test_nothing_is_asked_when_nothing_happens(installed: Fleet) -> None:
     log = audit_log(installed)
-    others = log.wait_until(AGGREGATOR, RENEWAL, 5)  # one every two seconds
+    others = log.wait_until(AGGREGATOR, lambda asked: asked.count(RENEWAL) >= 5)  # one every two seconds
     del others[RENEWAL]
     assert others.pop(LOOKED_AT, 0) <= 1  # the last look at what an earlier test had published
     # They end after four to five minutes and begin again.
@@ -225,8 +225,8 @@ def test_the_status_says_so_too(crowded: Fleet) -> None:
 def _check_requests_of_runs(fleet: Fleet, runs: int = 3) -> None:
     recent = audit_log(fleet)
     asked = of_runs(fleet, runs)
-    # Once as the document is written, and once more as the watch tells that it was.
-    assert runs <= asked.pop(LOOKED_AT) <= 2 * runs
+    # Once before the document is written, and once more as the watch tells that it was; it may tell late.
+    assert runs <= asked.pop(LOOKED_AT) <= 2 * runs + 1
     assert asked == {each: count * runs for each, count in OF_A_RUN.items() if each != LOOKED_AT}
     assert recent.asked(NOBODY) == {}
     # Not in the whole life of the cluster either.

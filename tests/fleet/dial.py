@@ -87,11 +87,16 @@ async def dial(
     token: str,
     on_message: Callable[[Dialled, int, bytes], None],
     path: str = LINK_PATH,
+    address: str = "127.0.0.1",
+    name: str = "localhost",
 ) -> Dialled:
-    """Connect to this machine and ask for a WebSocket; returns when the answer is here or the connection gone."""
+    """Connect and ask for a WebSocket; returns when the answer is here or the connection gone.
+
+    `name` is what the certificate must bear.
+    """
     _, protocol = await asyncio.get_running_loop().create_connection(
-        lambda: Dialled(token, on_message, path), "127.0.0.1", port, ssl=context,
-        server_hostname="localhost" if context else None,
+        lambda: Dialled(token, on_message, path), address, port, ssl=context,
+        server_hostname=name if context else None,
     )  # fmt: skip
     await protocol.opened
     return protocol

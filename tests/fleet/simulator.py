@@ -105,9 +105,11 @@ class SimulatedAgent:
         for subtype, own in template.subtypes.items():
             yield subtype, Own({key: f"{value}-{self.name}" for key, value in own.data.items()}, own.context)
 
-    async def run(self, context: ssl.SSLContext, port: int, token: str) -> None:
+    async def run(
+        self, context: ssl.SSLContext, port: int, token: str, address: str = "127.0.0.1", name: str = "localhost"
+    ) -> None:
         """Dial once. Raises ConnectionError when there is no link for it."""
-        self.link = await dial(context, port, token, self._on_message)
+        self.link = await dial(context, port, token, self._on_message, address=address, name=name)
         if self.link.status != 101:
             raise ConnectionError(f"{self.name}: {self.link.status} {self.link.answer!r}")
         self.link.send(wire.encode(Hello(PROTOCOL, SCHEMA, VERSION)))
@@ -141,6 +143,8 @@ class SimulatedAgent:
 async def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("--address", default="127.0.0.1")
+    parser.add_argument("--server-name", default="localhost", help="what the aggregator's certificate must bear")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--count", type=int, required=True)
@@ -162,7 +166,7 @@ async def main() -> None:
         command, *arguments = line.split()
         began = time.monotonic()
         if command == "connect":
-            await _connect(agents, context, options.port, options.directory)
+            await _connect(agents, context, options)
         elif command == "change":
             agents[int(arguments[0])].change(arguments[1])
         used = resource.getrusage(resource.RUSAGE_SELF)
@@ -177,12 +181,13 @@ async def main() -> None:
         )
 
 
-async def _connect(agents: list[SimulatedAgent], context: ssl.SSLContext, port: int, directory: Path) -> None:
+async def _connect(agents: list[SimulatedAgent], context: ssl.SSLContext, options: argparse.Namespace) -> None:
     gate = asyncio.Semaphore(_DIALLING_AT_ONCE)
 
     async def connect(agent: SimulatedAgent) -> None:
         async with gate:
-            await agent.run(context, port, (directory / "tokens" / agent.name).read_text())
+            token = (options.directory / "tokens" / agent.name).read_text()
+            await agent.run(context, options.port, token, options.address, options.server_name)
 
     await asyncio.gather(*map(connect, agents))
 
