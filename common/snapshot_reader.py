@@ -1,12 +1,14 @@
 """From plain values to a Snapshot, tolerant of every generation of the document.
 
 Old documents may have `source` for `source-node`, no `collection`, nulls for empty text, maps or lists, scalars of
-any type in metadata, the same subtype more than once, and any order. None of that loses data.
+any type in metadata, the same subtype more than once, and any order. None of that loses data. A NodeSnapshot, as
+`kubectl get nodesnapshot NODE -o yaml` writes it, is read as the Snapshot in it.
 """
 
 from collections.abc import Iterator
 from typing import Final, NoReturn, TypeVar
 
+from common.api_numbers import from_the_api
 from common.document import Document, source_name
 from common.errors import Code, InputError
 from common.model import (
@@ -25,6 +27,7 @@ from common.model import (
 _T = TypeVar("_T", MeasurementType, State)
 
 _KIND: Final = "Snapshot"
+_WRAPPING: Final = "NodeSnapshot"
 
 
 def read_snapshot(document: Document, source: str) -> Snapshot:
@@ -42,6 +45,10 @@ class _Reader:
             raise InputError(
                 Code.INPUT_WRONG_KIND, f"{self._source} holds {_what(root)}, not a {_KIND} (a mapping with `kind`)"
             )
+        if root.get("kind") == _WRAPPING:
+            root = self._mapping(root, "snapshot", "snapshot")
+            if not root:
+                self._fail("nothing is known of this node yet: it is a NodeSnapshot without a snapshot")
         self._check_kind(root)
         if "measurements" not in root:
             self._fail("it has no measurements", root)
@@ -102,7 +109,10 @@ class _Reader:
                     kind,
                     Subtype(
                         self._name(subtype, "subtype", inner),
-                        {key: self._scalar(value, data, f"{inner}.data", key) for key, value in data.items()},
+                        {
+                            key: from_the_api(kind, self._scalar(value, data, f"{inner}.data", key))
+                            for key, value in data.items()
+                        },
                         {
                             key: _text(self._scalar(value, context, f"{inner}.context", key))
                             for key, value in context.items()

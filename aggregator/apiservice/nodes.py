@@ -16,6 +16,7 @@ from aggregator.apiservice.types import FLEET_API_VERSION, Item, NodeSnapshot, N
 from aggregator.fleet import Fleet
 from aggregator.ledger import Entry, Expected, timestamp
 from aggregator.nodes import Known
+from common.api_numbers import for_the_api
 from common.fleet import FLEET_GROUP, Group
 
 _FRESH: Final = 0.2
@@ -161,7 +162,7 @@ class NodeSource:
         if known is None:
             return item
         snapshot = self._fleet.assemble(stored.name, known)
-        return msgspec.structs.replace(item, snapshot=Raw(msgspec.json.encode(snapshot)))
+        return msgspec.structs.replace(item, snapshot=Raw(msgspec.json.encode(for_the_api(snapshot))))
 
     def cells(self, stored: Stored[NodeSnapshotStatus]) -> list[Any]:
         """See Source."""

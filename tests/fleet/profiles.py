@@ -134,8 +134,11 @@ def _facts(profile: Profile, node: str) -> dict[tuple[MeasurementType, str], dic
         }
     for unit in ("containerd.service", "kubelet.service"):
         data[MeasurementType.SYSTEMD, unit] = {
-            f"Property{number}": f"value {number * profile.seed if number % 25 == 0 else number}"
-            for number in range(150)
+            "CPUQuotaPerSecUSec": (1 << 64) - 1,  # systemd's "no limit"
+            **{
+                f"Property{number}": f"value {number * profile.seed if number % 25 == 0 else number}"
+                for number in range(149)
+            },
         }
     return data
 

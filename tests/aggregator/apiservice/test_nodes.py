@@ -52,6 +52,9 @@ async def test_one_object_holds_the_snapshot_as_one_shot_mode_writes_it(tmp_path
         item = await api.get("nodesnapshots/n2")
         read = load_snapshot(msgspec.json.encode(item["snapshot"]), "the object")
         assert read == api.scene.fleet.snapshot_of("n2")
+        (systemd,) = [of for of in item["snapshot"]["measurements"] if of["type"] == "SystemD"]
+        infinity = systemd["subtypes"][0]["data"]["CPUQuotaPerSecUSec"]
+        assert infinity == "18446744073709551615", "kubectl would make a float of a number beyond int64"
         assert "snapshot" not in await api.get("nodesnapshots/n5")
         whole = await api.get("nodesnapshots", params={"include": "snapshot"})
         assert whole["items"][1]["snapshot"] == item["snapshot"]
