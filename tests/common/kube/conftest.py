@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from common.kube import configmap_writer, sharding
 from common.kube.client import Kube, Retry
 from common.kube.credentials import Credential, FixedCredentials, bearer
 from common.kube.target import Target
@@ -31,3 +32,10 @@ def connect(api: FakeApiServer) -> Connect:
         return Kube(target, deadline=None if seconds is None else time.monotonic() + seconds, retry=retry)
 
     return make
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A document of a few KB needs shards, as one of a few MB does in earnest."""
+    for module in (sharding, configmap_writer):
+        monkeypatch.setattr(module, "SHARD_BYTES", 4000)
