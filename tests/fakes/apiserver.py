@@ -5,7 +5,6 @@ in `store` (objects.py); `faults` says which calls go wrong and how; `calls` hol
 """
 
 import asyncio
-import json
 import re
 import ssl
 import threading
@@ -15,7 +14,9 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.fakes.objects import RESOURCES, Json, Key, RefusalError, Resource, Store
+from tests.fakes.discovery import discovered
+from tests.fakes.objects import RESOURCES, Json, Key, RefusalError, Resource, Store, matches
+from tests.fakes.streams import Streams
 
 _PATH = re.compile(
     r"(?:/api/(?P<core>v1)|/apis/(?P<group>[^/]+/[^/]+))(?:/namespaces/(?P<namespace>[^/]+)(?=/[^/]))?"
@@ -66,8 +67,6 @@ class FakeApiServer:
         self.was_asked = threading.Event()
         self.forbidden: set[tuple[str, str]] = set()
         """(verb, plural) that answer 403."""
-        self.logs: dict[str, list[str]] = {}
-        """Pod name to its log lines, each with its stamp."""
         self.token = token
         """The bearer token that is accepted; empty accepts all."""
         self.before: Callable[[Asked], None] = lambda asked: None
@@ -79,9 +78,9 @@ class FakeApiServer:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._started = threading.Event()
         self._stop = asyncio.Event()
-        self._change = asyncio.Event()
         self._lists: dict[str, tuple[int, list[Json]]] = {}
-        self._watchers: set[web.StreamResponse] = set()
+        self._streams = Streams(self.store, self._stop)
+        self.logs = self._streams.logs
 
     # ---- for the test ----
 
@@ -106,13 +105,7 @@ class FakeApiServer:
 
     def drop_watches(self) -> None:
         """Close the connection of every watch and followed log, as a restarting server does."""
-
-        def drop() -> None:
-            for response in list(self._watchers):
-                if response._req is not None and response._req.transport is not None:
-                    response._req.transport.abort()
-
-        self._loop.call_soon_threadsafe(drop)
+        self._loop.call_soon_threadsafe(self._streams.drop)
 
     def asked(self, verb: str, plural: str) -> list[Asked]:
         return [call for call in self.calls if (call.verb, call.plural) == (verb, plural)]
@@ -135,7 +128,7 @@ class FakeApiServer:
         self.url = f"https://localhost:{port}" if self._tls else f"http://127.0.0.1:{port}"
         self._started.set()
         await self._stop.wait()
-        self._change.set()
+        self._streams.changed.set()
         server = runner.server
         await runner.cleanup()
         # A connection accepted in the last moment is only now handed to the server, which must close it too.
@@ -144,7 +137,7 @@ class FakeApiServer:
             await server.shutdown(0.1)
 
     def _changed(self) -> None:
-        self._loop.call_soon_threadsafe(self._change.set)
+        self._loop.call_soon_threadsafe(self._streams.changed.set)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         match = _PATH.fullmatch(request.path)
@@ -173,7 +166,7 @@ class FakeApiServer:
                     "Forbidden",
                     f'{asked.plural} is forbidden: User "tester" cannot {verb} resource "{asked.plural}"',
                 )
-            answer = await (self._resource(request, match) if match else self._other(request))
+            answer = await self._resource(request, match) if match else self._other(request)
         except RefusalError as refusal:
             return web.json_response(refusal.body, status=refusal.status)
         except ConnectionResetError:  # the caller has gone, or a test dropped it
@@ -213,49 +206,12 @@ class FakeApiServer:
             await asyncio.sleep(fault.seconds)
         return None
 
-    async def _other(self, request: web.Request) -> web.StreamResponse:
-        groups = sorted({r.api_version for r in self.resources if "/" in r.api_version})
-        if request.path == "/version":
-            return web.json_response({"gitVersion": "v1.36.3", "platform": "linux/amd64", "goVersion": "go1.26.0"})
+    def _other(self, request: web.Request) -> web.StreamResponse:
         aggregated = "APIGroupDiscoveryList" in request.headers["Accept"] and self.aggregated_discovery
-        if request.path == "/api" and aggregated:
-            core = {"metadata": {}, "versions": [{"version": "v1", "resources": self._discovery("v1")}]}
-            return web.json_response({"kind": "APIGroupDiscoveryList", "items": [core]})
-        if request.path == "/api":
-            return web.json_response({"kind": "APIVersions", "versions": ["v1"]})
-        if request.path == "/apis" and aggregated:
-            items = [
-                {
-                    "metadata": {"name": group.split("/")[0]},
-                    "versions": [{"version": group.split("/")[1], "resources": self._discovery(group)}],
-                }
-                for group in groups
-            ]
-            return web.json_response({"kind": "APIGroupDiscoveryList", "items": items})
-        if request.path == "/apis":
-            versions = [{"name": g.split("/")[0], "preferredVersion": {"groupVersion": g}} for g in groups]
-            return web.json_response({"kind": "APIGroupList", "groups": versions})
-        group = "v1" if request.path == "/api/v1" else request.path.removeprefix("/apis/")
-        if group in ("v1", *groups):
-            names = [
-                {"name": r.plural, "kind": r.kind, "namespaced": r.namespaced, "verbs": list(r.verbs)}
-                for r in self.resources
-                if r.api_version == group
-            ]
-            return web.json_response({"kind": "APIResourceList", "groupVersion": group, "resources": names})
-        raise RefusalError(404, "NotFound", "the server could not find the requested resource")
-
-    def _discovery(self, group: str) -> list[Json]:
-        return [
-            {
-                "resource": r.plural,
-                "responseKind": {"kind": r.kind},
-                "scope": "Namespaced" if r.namespaced else "Cluster",
-                "verbs": list(r.verbs),
-            }
-            for r in self.resources
-            if r.api_version == group
-        ]
+        found = discovered(request.path, self.resources, aggregated)
+        if found is None:
+            raise RefusalError(404, "NotFound", "the server could not find the requested resource")
+        return web.json_response(found)
 
     async def _resource(self, request: web.Request, match: re.Match[str]) -> web.StreamResponse:
         version = match["core"] or match["group"]
@@ -264,7 +220,7 @@ class FakeApiServer:
             return web.Response(status=404, text="404 page not found\n")
         key = (match["namespace"] or "", match["name"] or "")
         if match["sub"] == "log":
-            return await self._log(request, key[1])
+            return await self._streams.log(request, key[1])
         handlers: dict[str, Callable[[web.Request, Resource, Key], Awaitable[web.StreamResponse]]] = {
             "GET": self._get,
             "POST": self._create,
@@ -278,7 +234,7 @@ class FakeApiServer:
         if key[1]:
             return _json(self.store.get(resource, key))
         if "watch" in request.query:
-            return await self._watch(request, resource, key[0])
+            return await self._streams.watch(request, resource, key[0])
         return self._list(request, resource, key[0])
 
     async def _create(self, request: web.Request, resource: Resource, key: Key) -> web.StreamResponse:
@@ -320,77 +276,12 @@ class FakeApiServer:
         return _json({"kind": f"{resource.kind}List", "metadata": meta, "items": page})
 
     def _selected(self, request: web.Request, resource: Resource, namespace: str) -> list[Json]:
-        return [i for i in self.store.all(resource.plural, namespace) if _matches(i, request.query)]
-
-    async def _watch(self, request: web.Request, resource: Resource, namespace: str) -> web.StreamResponse:
-        sent = int(request.query.get("resourceVersion") or self.store.version)
-        if sent < self.store.oldest:
-            raise RefusalError(410, "Expired", "too old resource version")
-        response = await self._stream(request)
-        try:
-            while not self._stop.is_set():
-                seen = self.store.version
-                if sent < self.store.oldest:
-                    gone = RefusalError(410, "Expired", "too old resource version").body
-                    await _event(response, "ERROR", gone)
-                    break
-                for version, change, plural, item in list(self.store.history):
-                    if version > sent:
-                        sent = version
-                        place = item["metadata"].get("namespace", "")
-                        if (
-                            plural == resource.plural
-                            and place.startswith(namespace)
-                            and _matches(item, request.query)
-                        ):
-                            await _event(response, change, item)
-                await _event(
-                    response, "BOOKMARK", {"kind": resource.kind, "metadata": {"resourceVersion": str(sent)}}
-                )
-                if seen == self.store.version:
-                    await self._next_change()
-        finally:
-            self._watchers.discard(response)
-        return response
-
-    async def _next_change(self) -> None:
-        """Changes may come while another watcher is being served, so callers look again before they wait."""
-        self._change.clear()
-        await self._change.wait()
-
-    async def _log(self, request: web.Request, pod: str) -> web.StreamResponse:
-        response = await self._stream(request)
-        since, sent = request.query.get("sinceTime", ""), 0
-        try:
-            while True:
-                lines = list(self.logs[pod])
-                for line in lines[sent:]:
-                    if line == "(end)":
-                        return response
-                    if line[: len(since) - 1] >= since[:-1]:
-                        await response.write(line.encode() + b"\n")
-                sent = sent + len(lines[sent:])
-                if "follow" not in request.query or self._stop.is_set():
-                    return response
-                if sent == len(self.logs[pod]):
-                    await self._next_change()
-        finally:
-            self._watchers.discard(response)
+        return [i for i in self.store.all(resource.plural, namespace) if matches(i, request.query)]
 
     def say(self, pod: str, *lines: str) -> None:
         """Add lines to a pod's log; "(end)" ends it."""
         self.logs.setdefault(pod, []).extend(lines)
         self._changed()
-
-    async def _stream(self, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        self._watchers.add(response)
-        return response
-
-
-async def _event(response: web.StreamResponse, kind: str, item: Json) -> None:
-    await response.write(json.dumps({"type": kind, "object": item}).encode() + b"\n")
 
 
 def _json(item: Any, status: int = 200) -> web.Response:
@@ -403,19 +294,3 @@ def _json(item: Any, status: int = 200) -> web.Response:
 def _abort(request: web.Request) -> None:
     if request.transport is not None:
         request.transport.abort()
-
-
-def _matches(item: Json, query: Any) -> bool:
-    labels = item.get("metadata", {}).get("labels", {})
-    for term in filter(None, query.get("labelSelector", "").split(",")):
-        name, _, value = term.partition("=")
-        if labels.get(name) != value:
-            return False
-    for term in filter(None, query.get("fieldSelector", "").split(",")):
-        name, _, value = term.partition("=")
-        found: Any = item
-        for part in name.split("."):
-            found = found.get(part, "") if isinstance(found, dict) else ""
-        if found != value:
-            return False
-    return True

@@ -2,7 +2,7 @@
 
 import base64
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -237,3 +237,20 @@ def _merged(target: Any, patch: Any) -> Any:
         else:
             result[name] = _merged(result.get(name), value)
     return result
+
+
+def matches(item: Json, query: Mapping[str, str]) -> bool:
+    """Whether label and field selectors of a request choose it."""
+    labels = item.get("metadata", {}).get("labels", {})
+    for term in filter(None, query.get("labelSelector", "").split(",")):
+        name, _, value = term.partition("=")
+        if labels.get(name) != value:
+            return False
+    for term in filter(None, query.get("fieldSelector", "").split(",")):
+        name, _, value = term.partition("=")
+        found: Any = item
+        for part in name.split("."):
+            found = found.get(part, "") if isinstance(found, dict) else ""
+        if found != value:
+            return False
+    return True
