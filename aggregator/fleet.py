@@ -19,10 +19,11 @@ from aggregator.ledger import Entry, Expected, timestamp
 from aggregator.names import NodeNames
 from aggregator.nodes import Known
 from aggregator.publish import Publisher
+from aggregator.published import as_run
 from aggregator.run import Run
 from aggregator.runs import Runs
 from aggregator.settings import Settings
-from common.errors import Code, EidosError, FleetError
+from common.errors import Code, EidosError, FleetError, OutputError
 from common.fleet import FleetMetadata, FleetSnapshot
 from common.memory import give_back
 from common.model import MeasurementType, Scalar, Snapshot
@@ -33,6 +34,9 @@ _log: Final = logging.getLogger(__name__)
 
 _TIDY_EVERY: Final = 30
 """Seconds between two looks at what memory can be given back."""
+_PUBLISH_AGAIN: Final = 2.0
+_PUBLISH_AT_LEAST_EVERY: Final = 60.0
+"""Seconds before the first, and between later attempts to publish what could not be."""
 
 
 class Fleet:
@@ -61,6 +65,7 @@ class Fleet:
         self._reading = 0
         self._contents_at_sweep = 0
         self._to_publish: FleetSnapshot | None = None
+        self._is_newer = asyncio.Event()
         self._publishing: asyncio.Task[None] | None = None
         self._ticking: asyncio.Task[None] | None = None
 
@@ -109,15 +114,25 @@ class Fleet:
                 self._folder, self._document, metadata, run.entries, nodes, self._names
             )
         if not run.request.sections and not run.request.selector.nodes and not run.request.selector.labels:
-            if self.latest is not None:
-                self.latest.pinned = False
-            self.latest, run.pinned = run, True
-            for listener in self.listeners:
-                listener(run.document)
+            self._is_last(run, run.document)
             self._publish(run.document)
         if not self._reading and self.counts.contents != self._contents_at_sweep:
             self._contents_at_sweep = self.counts.contents
             self.hub.forget_unused()
+
+    def resume(self, document: FleetSnapshot) -> None:
+        """Go on from what an earlier aggregator published last: it is the last snapshot as long as we have none."""
+        if self.latest is None:
+            run = as_run(document)
+            self._is_last(run, document)
+            self.runs.remember(run)
+
+    def _is_last(self, run: Run, document: FleetSnapshot) -> None:
+        if self.latest is not None:
+            self.latest.pinned = False
+        self.latest, run.pinned = run, True
+        for listener in self.listeners:
+            listener(document)
 
     def _facts(self, run: Run) -> dict[str, NodeFacts]:
         """The last complete facts of the run's nodes, of the sections it is about."""
@@ -149,18 +164,33 @@ class Fleet:
         if self._publisher is None:
             return
         self._to_publish = document
+        self._is_newer.set()
         if self._publishing is None or self._publishing.done():
             self._publishing = asyncio.get_running_loop().create_task(
                 self._publish_latest(self._publisher), name="publish"
             )
 
     async def _publish_latest(self, publisher: Publisher) -> None:
+        pause = _PUBLISH_AGAIN
         while (document := self._to_publish) is not None:
-            self._to_publish = None
+            self._is_newer.clear()
             try:
                 await publisher.publish(document)
             except (OSError, EidosError) as error:
                 _log.error("not published", extra={"run": document.metadata.run, "detail": str(error)})
+                if not isinstance(error, OutputError):  # a full disk, an API server that is away: it passes
+                    await self._pause_publishing(pause)
+                    pause = min(2 * pause, _PUBLISH_AT_LEAST_EVERY)
+                    continue
+            pause = _PUBLISH_AGAIN
+            if self._to_publish is document:
+                self._to_publish = None
+
+    async def _pause_publishing(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._is_newer.wait(), seconds)
+        except TimeoutError:
+            return
 
     def last(self) -> tuple[Run, FleetSnapshot]:
         """The last snapshot over the whole fleet, and its run. Raises FleetError when there is none yet."""

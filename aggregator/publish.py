@@ -70,11 +70,11 @@ class ConfigMapPublisher:
         self.stands: ConfigMap | None = None
         """The index as we wrote it last."""
 
-    async def publish(self, document: FleetSnapshot) -> None:
-        """See Publisher."""
+    async def publish(self, document: FleetSnapshot, content: bytes = b"") -> None:
+        """See Publisher. `content` is the document as another wrote it, to the byte; empty where we write it."""
         from common.kube.configmap_writer import write_document  # only where there is a cluster
 
-        content = await asyncio.to_thread(_yaml, document)
+        content = content or await asyncio.to_thread(_yaml, document)
         written_at = datetime.fromisoformat(document.metadata.timestamp)
         excerpt = excerpt_of_fleet(document, _yaml)
         self.stands = await write_document(

@@ -7,6 +7,7 @@ hundreds of callers at once cost no more than that.
 import asyncio
 import itertools
 import logging
+import secrets
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -49,7 +50,8 @@ class Runs:
         self._queued: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._number = itertools.count(1)
-        self._epoch = f"{int(time.time()):x}"
+        # Not the time alone: replicas of one fleet may start in the same second, and a run is found by its id.
+        self._epoch = f"{int(time.time()):x}{secrets.token_hex(2)}"
         self._ending = ""
         self.warm_up()
         self.finished: dict[str, Run] = {}
@@ -204,12 +206,16 @@ class Runs:
         run.failure = failure
         run.forget_answers()
         self._hub.counts.runs[run.state.value] += 1
+        self.remember(run)
+        run.ended.set()
+
+    def remember(self, run: Run) -> None:
+        """Have a run that has ended be found for a while."""
         self.finished[run.id] = run
         while len(self.finished) > self._settings.kept:
             del self.finished[next(iter(self.finished))]
         for old in list(self.finished.values())[: -self._settings.documents]:
             old.forget_document()
-        run.ended.set()
 
     # What the hub tells.
 

@@ -73,6 +73,8 @@ class FleetCollector:
         yield states
         yield GaugeMetricFamily("eidos_groups", "Groups in the last snapshot.", summary.groups)
         yield GaugeMetricFamily("eidos_outliers", "Outliers in the last snapshot.", summary.outliers)
+        if not latest.folded_after:  # another aggregator's
+            return
         took = GaugeMetricFamily("eidos_run_seconds", "The last snapshot's run, from its start.", labels=["until"])
         took.add_metric(["collected"], latest.collected_after)
         took.add_metric(["folded"], latest.folded_after)

@@ -1,7 +1,7 @@
 """FleetSnapshots: the runs that are under way and the last that have ended. Creating one starts a run.
 
-A run that was not started through here is shown under its id. Objects are not kept longer than their runs, nor over a
-restart: what a run gave is published elsewhere (ConfigMap eidos-fleet).
+A run that was not started through here is shown under its id. Objects are not kept longer than their runs. Of those
+of an earlier leader only the last over the whole fleet is known, under its id: from ConfigMap eidos-fleet.
 """
 
 import secrets
@@ -154,7 +154,7 @@ class RunSource:
             status=shown.status,
         )
 
-    async def wholes(self, stored: Sequence[Stored[Shown]]) -> list[Item]:
+    async def wholes(self, stored: Sequence[Stored[Shown]], alone: bool = False) -> list[Item]:
         """See Source."""
         return [self.item(each) for each in stored]
 
@@ -187,13 +187,13 @@ def _spec_of(request: RunRequest) -> FleetSnapshotSpec:
         request.selector.nodes,
         request.selector.labels,
         [kind.value for kind in request.sections],
-        request.seconds,
+        request.seconds or UNSET,
     )
 
 
 def _status(run: Run) -> FleetSnapshotStatus:
     progress, document = run.progress(), run.document
-    ended = run.state in (RunState.DONE, RunState.FAILED)
+    took = run.folded_after or run.collected_after
     return FleetSnapshotStatus(
         phase=run.state.value.capitalize(),
         run=run.id,
@@ -201,7 +201,7 @@ def _status(run: Run) -> FleetSnapshotStatus:
         expected=progress.expected,
         answered=progress.answered,
         states=progress.states,
-        seconds=round(run.folded_after or run.collected_after, 3) if ended else UNSET,
+        seconds=round(took, 3) if took and run.state in (RunState.DONE, RunState.FAILED) else UNSET,
         groups=document.summary.groups if document else UNSET,
         outliers=document.summary.outliers if document else UNSET,
         message=run.failure,

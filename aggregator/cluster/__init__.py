@@ -8,7 +8,7 @@
     users.py        whose a user's is, and what they may do
     authority.py    the certificate authority in Secret `eidos-authority`; tlsfiles.py somebody else's certificate
     bundle.py       ConfigMap `eidos-ca`, by which agents know the aggregator
-    publishing.py   ConfigMap `eidos-fleet`, written by the leader only and put back when others change it
+    publishing.py   ConfigMap `eidos-fleet`, the leader's alone, read back by the next, put back when others change it
     guard.py        notices that somebody touched an object of ours
 
 What it may do there: manifests/fleet/base/rbac-aggregator.yaml.

@@ -133,6 +133,8 @@ class ClusterService:
     async def _prepare(self) -> None:
         """What must be so before anybody is served. Raises EidosError."""
         await self._publisher.take_over()
+        if (last := await self._publisher.read_back()) is not None:
+            self._fleet.resume(last)
         self._authenticator.issuer = await self._keys.load()
         self.server.use_certificate(await self._certificates.load())
         await self._bundle.mend()

@@ -23,6 +23,7 @@ from common.excerpt import Excerpt
 from common.kube.client import FIELD_MANAGER, METADATA_LIST, Kube, KubeError
 from common.kube.configmaps import (
     COMPONENT,
+    DIGEST,
     KEYS,
     NAME,
     PIECE,
@@ -34,7 +35,7 @@ from common.kube.configmaps import (
     listed_shards,
 )
 from common.kube.owner import OwnerFields
-from common.kube.sharding import SHARD_BYTES, fitted, split
+from common.kube.sharding import SHARD_BYTES, fitted, index_digest, split
 from common.kube.types import ConfigMap, Metadata, ObjectMeta
 from common.version import VERSION
 
@@ -195,6 +196,7 @@ async def _write_index(
 ) -> ConfigMap:
     """Apply at exactly the version that was read; where there was nothing, without taking anything over."""
     body = _body(namespace, name, _labels("snapshot")) | {"data": data}
+    body["metadata"]["annotations"] = {DIGEST: index_digest(data)}
     if owner is not None:
         body["metadata"]["ownerReferences"] = [owner]
     if current is not None:
@@ -229,7 +231,7 @@ async def _write_index_without_patch(
         return await kube.create(configmap_path(namespace), body, ConfigMap, params)
     metadata = body["metadata"]
     metadata["labels"] = {**current.metadata.labels, **metadata["labels"]}
-    metadata["annotations"] = current.metadata.annotations
+    metadata["annotations"] = {**current.metadata.annotations, **metadata["annotations"]}
     return await kube.replace(configmap_path(namespace, name), body, ConfigMap, params)
 
 

@@ -8,11 +8,11 @@
                       snapshot.yaml is then what stays readable of it (excerpt.py)
 
 Shards are ConfigMaps of their own with content names, never changed, owned by the index. configmap_writer.py sees to
-it that whoever reads finds one whole document or another.
+it that whoever reads finds one whole document or another. The index bears the digest of its data in an annotation.
 """
 
 import asyncio
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -20,12 +20,14 @@ from common.document import MOST_BYTES
 from common.errors import Code, InputError, OutputError
 from common.kube.call import path_of
 from common.kube.client import Kube, KubeError
-from common.kube.sharding import IncompleteError, ShardIndex, join
+from common.kube.sharding import IncompleteError, ShardIndex, index_digest, join
 from common.kube.types import ConfigMap
 
 NAME: Final = "app.kubernetes.io/name"
 COMPONENT: Final = "app.kubernetes.io/component"
 VERSION_LABEL: Final = "app.kubernetes.io/version"
+DIGEST: Final = "eidos.nvidia.com/digest"
+"""Annotation of an index."""
 SHARDS: Final = "shards.json"
 PIECE: Final = "zstd"
 FORMATS: Final = ("yaml", "json", "txt")
@@ -39,6 +41,13 @@ class Document(msgspec.Struct, frozen=True):
     content: bytes
     format: str
     timestamp: str
+
+
+class Stored(NamedTuple):
+    """A document and its ConfigMap."""
+
+    config_map: ConfigMap
+    document: Document
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -63,14 +72,26 @@ async def read_document(kube: Kube, namespace: str, name: str, limit: int = MOST
 
 async def get_document(kube: Kube, namespace: str, name: str, limit: int = MOST_BYTES) -> Document:
     """The whole document. Raises InputError when there is none or it is not whole, KubeError."""
+    return (await get_stored(kube, namespace, name, limit)).document
+
+
+async def get_stored(
+    kube: Kube, namespace: str, name: str, limit: int = MOST_BYTES, attempts: int = _ATTEMPTS
+) -> Stored:
+    """The whole document, and its ConfigMap. One attempt will do where nobody else writes.
+
+    Raises InputError when there is none or it is not whole, KubeError.
+    """
     why = ""
-    for attempt in range(_ATTEMPTS):
+    for attempt in range(attempts):
         if attempt:
             await asyncio.sleep(kube.pause(attempt, None))
         found = await kube.get(configmap_path(namespace, name), ConfigMap)
         index = shard_index(found)
+        if index is not None and index.size > limit:
+            raise _too_large(namespace, name, limit)
         if index is None:
-            return _whole(found, namespace, name, limit)
+            return Stored(found, _whole(found, namespace, name, limit))
         try:
             pieces = await asyncio.gather(*(_read_shard(kube, namespace, shard.name) for shard in index.shards))
             content = join(index, pieces, limit)
@@ -79,7 +100,8 @@ async def get_document(kube: Kube, namespace: str, name: str, limit: int = MOST_
             continue
         except OverflowError:
             raise _too_large(namespace, name, limit) from None
-        return Document(content, found.data.get("format", "yaml"), found.data.get("timestamp", ""))
+        document = Document(content, found.data.get("format", "yaml"), found.data.get("timestamp", ""))
+        return Stored(found, document)
     raise InputError(
         Code.INPUT_MALFORMED,
         f"cm://{namespace}/{name} is not whole: {why}",
@@ -103,10 +125,13 @@ def shard_index(found: ConfigMap) -> ShardIndex | None:
     if text is None:
         return None
     try:
-        return msgspec.json.decode(text, type=ShardIndex)
-    except msgspec.DecodeError as error:
+        index = msgspec.json.decode(text, type=ShardIndex)
+        if index.is_too_long():
+            raise ValueError("more shards than its size gives")
+    except ValueError as error:  # msgspec's own are ValueErrors, too
         place = f"cm://{found.metadata.namespace}/{found.metadata.name}"
         raise InputError(Code.INPUT_MALFORMED, f"{place} has a {SHARDS} that is not an index of shards") from error
+    return index
 
 
 def is_ours(found: ConfigMap) -> bool:
@@ -114,6 +139,15 @@ def is_ours(found: ConfigMap) -> bool:
     labels, keys = found.metadata.labels, found.data.keys()
     labelled = labels.get(NAME) == "eidos" and labels.get(COMPONENT) == "snapshot"
     return labelled or (not found.binary_data and {"format", "timestamp"} <= keys <= KEYS)
+
+
+def is_as_written(found: ConfigMap) -> bool:
+    """Whether an index of ours still has the data it was written with, nothing more and nothing less."""
+    return (
+        is_ours(found)
+        and not found.binary_data
+        and found.metadata.annotations.get(DIGEST) == index_digest(found.data)
+    )
 
 
 def foreign(namespace: str, name: str) -> OutputError:

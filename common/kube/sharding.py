@@ -4,7 +4,7 @@ A shard's name comes from the packed content, so that a name never stands for tw
 shard with its digest and the whole with its own: what is put together is the whole document or an error.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -36,6 +36,10 @@ class ShardIndex(msgspec.Struct, frozen=True):
     shards: list[Shard]
     encoding: str = "zstd"
     layout: int = _LAYOUT
+
+    def is_too_long(self) -> bool:
+        """Whether it lists more shards than a document of its size fills, however badly it packs."""
+        return len(self.shards) > self.size // SHARD_BYTES + 2
 
 
 class IncompleteError(ValueError):
@@ -75,6 +79,11 @@ def join(index: ShardIndex, pieces: Sequence[bytes], limit: int) -> bytes:
     if len(content) != index.size or _digest(content) != index.digest:
         raise IncompleteError("its parts do not give what its index says")
     return content
+
+
+def index_digest(data: Mapping[str, str]) -> str:
+    """Of all that an index holds, its list of shards included, in hexadecimal."""
+    return _digest(msgspec.json.encode(data, order="sorted"))
 
 
 def _digest(content: bytes) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cache
 from hashlib import sha256
@@ -15,10 +15,11 @@ from aggregator.cluster.publishing import LEADER, LeaderPublisher
 from aggregator.names import NodeNames
 from aggregator.publish import FLEET
 from common.errors import EidosError, FleetError, OutputError
-from common.fleet import FleetMetadata, FleetSnapshot, Group
+from common.fleet import FleetMetadata, FleetSnapshot
+from common.formats import Format, dump_plain
 from common.kube import configmap_writer, sharding
-from common.kube.client import Kube
-from common.kube.configmaps import COMPONENT, SHARDS, get_document
+from common.kube.client import Kube, KubeError
+from common.kube.configmaps import COMPONENT, DIGEST, SHARDS, get_document
 from tests.aggregator.cluster.conftest import kube_of
 from tests.aggregator.test_document import document_of, fleet
 from tests.fakes.apiserver import Asked, FakeApiServer
@@ -49,8 +50,13 @@ def small(run: str) -> FleetSnapshot:
 def large(run: str) -> FleetSnapshot:
     """Beyond one ConfigMap, in two shards."""
     noise = "".join(sha256(f"{run} {number}".encode()).hexdigest() for number in range(600))
-    group = Group(0, "x", 1, noise)
-    return msgspec.structs.replace(small(run), groups=[group], node_table=[])
+    document = small(run)
+    entry = msgspec.structs.replace(document.collection[0], reason=noise)
+    return msgspec.structs.replace(document, collection=[entry])
+
+
+def render(document: FleetSnapshot) -> bytes:
+    return dump_plain(document, Format.YAML)
 
 
 @asynccontextmanager
@@ -189,11 +195,12 @@ async def test_what_is_deleted_or_edited_is_put_back(api: FakeApiServer) -> None
         await asyncio.gather(following, return_exceptions=True)
 
 
-async def until_shown(kube: Kube, run: str) -> None:
-    """Until a reader finds it, ours and whole."""
+async def until_shown(kube: Kube, run: str, content: bytes = b"") -> None:
+    """Until a reader finds it, ours and whole; to the byte where the content is given."""
     for _ in range(400):
         try:
-            if await shown(kube) == run:
+            found = (await get_document(kube, "eidos", FLEET)).content
+            if found == content or (not content and _run_of(found) == run):
                 return
         except EidosError:  # nothing there, or not whole
             await asyncio.sleep(0.02)
@@ -236,3 +243,123 @@ async def test_a_publication_costs_a_handful_of_requests(api: FakeApiServer) -> 
         await publisher.publish(small("run-2"))
         ours = [call for call in api.calls if not (call.plural == "leases" and call.verb == "update")]
         assert len(ours) <= 5, [(call.verb, call.plural) for call in ours]
+
+
+@pytest.mark.parametrize("made", [small, large], ids=["whole", "in shards"])
+async def test_a_new_leader_goes_on_from_what_was_published(
+    api: FakeApiServer, made: Callable[[str], FleetSnapshot]
+) -> None:
+    """It serves it, keeps it up to the byte, and publishes its own after it."""
+    async with kube_of(api) as kube:
+        async with leading(kube) as old:
+            await old.publish(made("run-1"))
+        written = (await get_document(kube, "eidos", FLEET)).content
+        async with leading(kube, "b") as new:
+            assert await new.read_back() == made("run-1")
+            assert await new.read_back() is None, "once"
+            following = asyncio.create_task(new.follow())
+            resource = next(each for each in api.resources if each.plural == "configmaps")
+            for spoil in (_delete, _empty, _relabel, _forget_digest):
+                spoil(api, resource)
+                await until(lambda: DIGEST in _index(api)["metadata"].get("annotations", {}))
+                await until_shown(kube, "run-1", written)
+            await new.publish(made("run-2"))
+            assert await shown(kube) == "run-2"
+            _delete(api, resource)
+            await until_shown(kube, "run-2")
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_what_another_version_wrote_is_put_back_as_it_was(api: FakeApiServer) -> None:
+    """With fields that we do not know, in an order that is not ours."""
+    content = render(small("run-1")).replace(b"metadata:\n", b"metadata:\n  later: more\n")
+    async with kube_of(api) as kube:
+        await configmap_writer.write_document(kube, "eidos", FLEET, content, "yaml", lambda limit: b"")
+        async with leading(kube) as publisher:
+            assert await publisher.read_back() == small("run-1")
+            api.remove("configmaps", FLEET, "eidos")
+            await publisher.mend()
+            assert (await get_document(kube, "eidos", FLEET)).content == content
+
+
+async def test_our_own_document_is_never_replaced_by_what_is_read(api: FakeApiServer) -> None:
+    async with kube_of(api) as kube:
+        async with leading(kube) as old:
+            await old.publish(small("run-1"))
+        async with leading(kube, "b") as new:
+            await asyncio.gather(new.publish(small("run-2")), new.read_back())
+            assert await new.read_back() is None
+            await new.mend()
+            assert await shown(kube) == "run-2"
+
+
+@pytest.mark.parametrize("made", [small, large], ids=["whole", "in shards"])
+@pytest.mark.parametrize("spoilt", ["edited", "emptied", "relabelled", "unsigned", "deleted", "theirs"])
+async def test_what_somebody_touched_while_nobody_led_is_not_believed(
+    api: FakeApiServer, caplog: pytest.LogCaptureFixture, spoilt: str, made: Callable[[str], FleetSnapshot]
+) -> None:
+    """It says so on one line, and leaves it as it is until there is a snapshot of its own."""
+    resource = next(each for each in api.resources if each.plural == "configmaps")
+    async with kube_of(api) as kube:
+        async with leading(kube) as old:
+            await old.publish(made("run-1"))
+        if spoilt in ("deleted", "theirs"):
+            api.remove("configmaps", FLEET, "eidos")
+        if spoilt == "theirs":
+            item = {"metadata": {"name": FLEET, "namespace": "eidos"}, "data": {"theirs": "x"}}
+            api.add("configmaps", item, "eidos")
+        elif spoilt != "deleted":
+            changes: dict[str, Json] = {
+                "edited": {"data": {"timestamp": "2026-01-01T00:00:01Z"}},
+                "emptied": {"data": None},
+                "relabelled": {"data": {"more": "x"}, "metadata": {"labels": None}},
+                "unsigned": {"metadata": {"annotations": None}},
+            }
+            api.store.merge(resource, ("eidos", FLEET), changes[spoilt])
+        left = [msgspec.json.encode(each.get("data")) for each in api.store.all("configmaps")]
+        with caplog.at_level("INFO"):
+            async with leading(kube, "b") as new:
+                assert await new.read_back() is None
+                await new.mend()
+        assert left == [msgspec.json.encode(each.get("data")) for each in api.store.all("configmaps")]
+        assert [line.getMessage() for line in caplog.records if "read back" in line.getMessage()] == ["not read back"]
+
+
+@pytest.mark.parametrize("missing", [True, False], ids=["missing", "another's"])
+async def test_shards_that_are_not_what_the_index_says_are_not_believed(api: FakeApiServer, missing: bool) -> None:
+    async with kube_of(api) as kube:
+        async with leading(kube) as old:
+            await old.publish(large("run-1"))
+        shard = next(each for each in api.store.all("configmaps") if _component(each) == "snapshot-shard")
+        if missing:
+            api.remove("configmaps", shard["metadata"]["name"], "eidos")
+        else:
+            shard["binaryData"] = {"zstd": "AAAA"}
+        async with leading(kube, "b") as new:
+            assert await new.read_back() is None
+
+
+async def test_reading_back_waits_for_an_api_server_that_is_away(api: FakeApiServer) -> None:
+    async with kube_of(api) as kube, leading(kube) as publisher:
+        await publisher.publish(small("run-1"))
+    async with kube_of(api) as kube, leading(kube, "b") as new:
+
+        def away(asked: Asked) -> None:
+            if asked.plural == "configmaps":
+                raise RefusalError(503, "ServiceUnavailable", "starting")
+
+        api.before = away
+        with pytest.raises(KubeError):
+            await new.read_back()
+        api.before = _nothing
+        assert await new.read_back() == small("run-1")
+
+
+def _index(api: FakeApiServer) -> Json:
+    return next((each for each in api.store.all("configmaps") if each["metadata"]["name"] == FLEET), {"metadata": {}})
+
+
+def _forget_digest(api: FakeApiServer, resource: object) -> None:
+    change = {"metadata": {"annotations": {DIGEST: None}}}
+    api.store.merge(resource, ("eidos", FLEET), change)  # type: ignore[arg-type]  # one of its own
