@@ -78,7 +78,9 @@ class Queries:
 
 def _request(named: Named, rows: Sequence[Row]) -> bytes:
     variables = [variable(number) for number in range(len(named.names))]
-    request = Request(named.expression, variables, [list(row.cells) for row in rows], _SECONDS)
+    request = Request(
+        named.expression, variables, [list(row.cells) for row in rows], _SECONDS, [*named.constants]
+    )
     encoded = msgspec.msgpack.encode(request)
     if len(encoded) > _MOST_REQUEST:
         raise UsageError(

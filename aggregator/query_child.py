@@ -45,6 +45,8 @@ class Request(msgspec.Struct, frozen=True):
     variables: list[str]
     rows: list[list[Given | Missing]]
     seconds: int
+    constants: list[tuple[str, int, int]] = []
+    """Expressions without variables, with line and column in the user's text, that must have a value."""
 
 
 class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -74,7 +76,20 @@ def evaluate(request: Request) -> Answer:
         return Answer(fault=str(error))
     if kind not in (cel.Type.BOOL, cel.Type.DYN):
         return Answer(fault=f"ERROR: <input>:1:1: the expression gives {kind.name()} and not true or false")
+    for call, line, column in request.constants:
+        if reason := _constant_fault(environment, call):
+            return Answer(fault=f"ERROR: <input>:{line}:{column}: {reason}")
     return Answer([_verdict(program, _data(request.variables, row)) for row in request.rows])
+
+
+def _constant_fault(environment: "cel.Env", call: str) -> str:
+    """Why a call without variables has no value, in one line."""
+    try:
+        result = environment.compile(call).eval(data={})
+        reason = str(result.value()) if result.type().name() == "ERROR" else ""
+    except (RuntimeError, ValueError, OverflowError) as error:
+        reason = str(error)
+    return " ".join(reason.split())[:_LONGEST_REASON]
 
 
 def _data(variables: Sequence[str], row: Sequence[Given | Missing]) -> dict[str, object]:

@@ -65,6 +65,14 @@ class Name:
         return ".".join(self.parts)
 
 
+class Constant(NamedTuple):
+    """A call that no fact changes: `semver("570.0.0")`. One that cannot be right makes the expression wrong."""
+
+    call: str
+    line: int
+    column: int
+
+
 @dataclass(frozen=True, slots=True)
 class Named:
     """An expression in which `variable(i)` stands for `names[i]`."""
@@ -72,6 +80,7 @@ class Named:
     source: str
     expression: str
     names: tuple[Name, ...]
+    constants: tuple[Constant, ...] = ()
 
 
 def variable(number: int) -> str:
@@ -105,7 +114,21 @@ def find_names(source: str) -> Named:
         done, at = end, after
     if len(names) > MOST_NAMES:
         raise UsageError(f"the expression names more than {MOST_NAMES} facts")
-    return Named(source, "".join([*pieces, source[done:]]), tuple(names))
+    return Named(source, "".join([*pieces, source[done:]]), tuple(names), tuple(_constants(source, tokens)))
+
+
+def _constants(source: str, tokens: list[_Token]) -> Iterator[Constant]:
+    """Versions, quantities and regular expressions that are written out."""
+    for at, (function, opening, literal, closing) in enumerate(
+        zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False)
+    ):
+        if (opening.text, closing.text) != ("(", ")") or literal.kind not in ("text", "raw"):
+            continue
+        is_method = at > 0 and tokens[at - 1].text == "."
+        if function.text in ("semver", "quantity") and not is_method:
+            yield Constant(f"{function.text}({literal.text})", *position(source, function.start))
+        elif function.text == "matches" and is_method:
+            yield Constant(f'"".matches({literal.text})', *position(source, function.start))
 
 
 def _fill(name: str, replaced: str) -> str:

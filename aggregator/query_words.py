@@ -13,6 +13,7 @@ _OVERLOADS: Final = (
     re.compile(r"No matching overloads found : (\S+?)\(([^()]*)\)"),
     re.compile(r"found no matching overload for '([^']+)' applied to '(.*)'"),
 )
+_UNDECLARED: Final = re.compile(r"undeclared reference to '([^']+)'")
 _VARIABLE: Final = re.compile(r"__([0-9]+)\b")
 _STATUS: Final = re.compile(r"[A-Z_]+: ")
 _NOISE: Final = re.compile(r" \[[A-Z_]+\]$| \(in container '[^']*'\)")
@@ -57,7 +58,8 @@ def refusal(fault: str, named: Named) -> UsageError:
         deep = "recursion" in fault
         return UsageError("the expression is nested too deeply" if deep else f"CEL refuses it: {fault[:200]}")
     line, column = int(found[1]), int(found[2])
-    text = _plain(found[3], named.names)
+    column = _beginning(found[3], named, line, column)
+    text = _plain(_STATUS.sub("", found[3], count=1), named.names)
     if "expecting {" in text:
         text = text[: text.index("expecting {")].rstrip() + " there"
     return UsageError(
@@ -65,9 +67,25 @@ def refusal(fault: str, named: Named) -> UsageError:
     )
 
 
-def _hint(text: str, named: Named, line: int, column: int) -> str:
+def _beginning(text: str, named: Named, line: int, column: int) -> int:
+    """The column where an unknown name begins: CEL tells where its last dot is, or the parenthesis after it."""
+    unknown = _UNDECLARED.search(text)
+    if unknown is None:
+        return column
+    start = _line(named, line).rfind(unknown[1], 0, column - 1 + len(unknown[1]))
+    return column if start < 0 else start + 1
+
+
+def _line(named: Named, line: int) -> str:
     lines = named.source.split("\n")
-    before = lines[line - 1][: column - 1].rstrip() if line <= len(lines) else ""
+    return lines[line - 1] if line <= len(lines) else ""
+
+
+def _hint(text: str, named: Named, line: int, column: int) -> str:
+    unknown = _UNDECLARED.search(text)
+    if unknown and _line(named, line)[column - 1 + len(unknown[1]) :].lstrip().startswith("("):
+        return "Functions are those of CEL, semver() and quantity()."
+    before = _line(named, line)[: column - 1].rstrip()
     if "undeclared reference" in text and before.endswith("-"):
         return 'A key with a hyphen stands in brackets: GPU.smi["gpu-count"].'
     if "undeclared reference" in text:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cli.fleet_options import Target, connection, fleet_options
+from cli.fleet_options import Target, connection, fleet_options, is_flag
 
 if TYPE_CHECKING:
     from common.fleet_api import QueryResult
@@ -44,11 +44,15 @@ def command(ctx: click.Context, /, expression: str, names: bool, by_status: bool
     from cli.fleet_client import ask
     from cli.text import visible
 
+    _check(expression, names)
     target = Target(flags)
     result = ask(connection(flags), lambda client: client.query(expression))
     if result.nowhere:
         click.echo(f"Note: no node has {', '.join(map(visible, result.nowhere))}.", err=True)
     if names:
+        if result.undecided:
+            reason = next((f": {visible(g.reason)}" for g in result.groups if g.reason), "")
+            click.echo(f"Note: {result.undecided:,} undecided{reason}.", err=True)
         target.write_lines(lambda colour: [result.nodes])
     elif target.is_table:
         target.write_lines(lambda colour: _lines(result, colour))
@@ -56,6 +60,21 @@ def command(ctx: click.Context, /, expression: str, names: bool, by_status: bool
         target.write(result)
     if by_status and not result.matched:
         ctx.exit(1)
+
+
+def _check(expression: str, names: bool) -> None:
+    """What can be refused without asking anybody. Raises UsageError."""
+    from common.errors import UsageError
+    from common.fleet_api import MOST_EXPRESSION
+
+    if not expression.strip():
+        raise UsageError("the expression is empty", "Write one such as 'OS.release.ID == \"ubuntu\"'.")
+    if len(expression) > MOST_EXPRESSION:
+        raise UsageError(
+            f"the expression has {len(expression):,} characters, and {MOST_EXPRESSION:,} at most are taken"
+        )
+    if names and is_flag("output_format"):
+        raise UsageError("--names and --format exclude each other: --names gives one line of text")
 
 
 def _lines(result: "QueryResult", colour: bool) -> Iterator[str]:

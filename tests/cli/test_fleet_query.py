@@ -70,6 +70,25 @@ def test_a_wrong_expression(taken: Demo, capsys: pytest.CaptureFixture[str]) -> 
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["  "], "the expression is empty"),
+        (["1+" * 3000 + "1 > 0"], "the expression has 6,005 characters, and 4,096 at most are taken"),
+        (["true", "--names", "--format", "json"], "--names and --format exclude each other"),
+    ],
+)
+def test_what_is_refused_without_asking(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query(capsys, *arguments, "--server", "https://127.0.0.1:1", status=2, told=f"Error: {sentence}")
+
+
+def test_a_set_of_names_does_not_hide_the_undecided(taken: Demo, capsys: pytest.CaptureFixture[str]) -> None:
+    text = query(capsys, "--names", 'semver(OS.release.ID) > semver("1")', told="Note: 7 undecided: semver: '")
+    assert text == "\n"
+
+
 def test_an_expression_too_long_for_an_address(taken: Demo, capsys: pytest.CaptureFixture[str]) -> None:
     long = " || ".join(f'OS.release.ID == "{"é" * 40}{number}"' for number in range(60)) + " || true"
     assert len(long) < 4096
