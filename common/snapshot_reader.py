@@ -53,7 +53,7 @@ class _Reader:
         if "measurements" not in root:
             self._fail("it has no measurements", root)
         return Snapshot(
-            api_version=root["apiVersion"],
+            api_version=str(root["apiVersion"]),
             metadata=self._metadata(self._mapping(root, "metadata", "metadata")),
             collection=list(self._collection(root)),
             measurements=in_order(self._subtypes(root)),

@@ -11,9 +11,8 @@ from aiohttp import web
 from aggregator.apiservice.request import Form, wanted_form
 from aggregator.apiservice.resource import Resource, json_answer
 from aggregator.apiservice.runs import RunSource, Shown
-from aggregator.apiservice.status import StatusError
+from aggregator.apiservice.status import StatusError, invalid
 from aggregator.apiservice.types import FLEET_API_VERSION, FleetSnapshot, FleetSnapshotSpec, ObjectMeta
-from common.fleet import FLEET_GROUP
 from common.model import MeasurementType
 
 _NAME: Final = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
@@ -38,7 +37,8 @@ class Creator:
         validation = request.query.get("fieldValidation", "Warn")
         if unknown and validation == "Strict":
             raise StatusError(400, "strict decoding error: " + ", ".join(unknown))
-        metadata, spec = _metadata(asked), _spec(asked)
+        metadata = _metadata(asked)
+        spec = _spec(asked, metadata.name)
         if request.query.get("dryRun"):
             self._source.check(spec)
             name = self._source.free_name(metadata)
@@ -91,15 +91,15 @@ def _metadata(asked: Mapping[str, Any]) -> ObjectMeta:
     try:
         metadata = msgspec.convert(asked.get("metadata") or {}, ObjectMeta)
     except msgspec.ValidationError as error:
-        raise _invalid("", f"metadata: {error}") from error
+        raise _wrong("metadata", error) from error
     if metadata.name and not _NAME.fullmatch(metadata.name):
-        raise _invalid(metadata.name, f"metadata.name: {metadata.name[:253]!r} is no name of an object")
+        raise _invalid("metadata.name", f"{metadata.name[:253]!r} is no name of an object", metadata.name)
     if not metadata.name and not _BEGINNING.fullmatch(metadata.generate_name):
-        raise _invalid("", "metadata.name: a name, or a generateName to make one of, is required")
+        raise _invalid("metadata.name", "a name, or a generateName to make one of, is required")
     return ObjectMeta(metadata.name, metadata.generate_name, labels=metadata.labels, annotations=metadata.annotations)
 
 
-def _spec(asked: Mapping[str, Any]) -> FleetSnapshotSpec:
+def _spec(asked: Mapping[str, Any], name: str) -> FleetSnapshotSpec:
     """What is asked of the fleet. Raises StatusError (422)."""
     given = asked.get("spec") or {}
     if isinstance(given, dict):
@@ -107,14 +107,18 @@ def _spec(asked: Mapping[str, Any]) -> FleetSnapshotSpec:
     try:
         spec = msgspec.convert(given, FleetSnapshotSpec)
     except msgspec.ValidationError as error:
-        raise _invalid("", f"spec: {error}") from error
+        raise _wrong("spec", error, name) from error
     unknown = set(spec.sections) - {kind.value for kind in MeasurementType}
     if unknown:
-        raise _invalid("", f"spec.sections: {min(unknown)[:40]!r} is none of {', '.join(MeasurementType)}")
+        raise _invalid("spec.sections", f"{min(unknown)[:40]!r} is none of {', '.join(MeasurementType)}", name)
     return spec
 
 
-def _invalid(name: str, why: str) -> StatusError:
-    return StatusError(
-        422, f'FleetSnapshot.{FLEET_GROUP} "{name[:253]}" is invalid: {why}', name[:253], "FleetSnapshot"
-    )
+def _wrong(part: str, error: msgspec.ValidationError, name: str = "") -> StatusError:
+    """A value of another type or size than its field has: `Expected `int` >= 1 - at `$.seconds``."""
+    why, _, place = str(error).partition(" - at ")
+    return _invalid(part + place.strip("`$"), why.replace("`", ""), name)
+
+
+def _invalid(field: str, why: str, name: str = "") -> StatusError:
+    return invalid("FleetSnapshot", name, field, why)

@@ -14,7 +14,7 @@ from aggregator.selector import LabelSelector
 from aggregator.users import YES
 
 _GROUP: Final = "meta.k8s.io"
-_LARGEST: Final = 2**63
+_LARGEST: Final = 2**63 - 1
 _MOST_SECONDS: Final = 24 * 3600
 
 

@@ -30,12 +30,21 @@ _REASONS: Final = {
 }
 
 
+class Cause(msgspec.Struct, frozen=True, rename="camel"):
+    """One field that is wrong, and why. Of an invalid object kubectl prints these, and not the message."""
+
+    reason: str
+    message: str
+    field: str
+
+
 class Details(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """What an error is about."""
 
     name: str = ""
     group: str = ""
     kind: str = ""
+    causes: tuple[Cause, ...] = ()
     retry_after_seconds: int = 0
 
 
@@ -62,7 +71,9 @@ class StatusError(Exception):
 
 def status_of(code: int, message: str, name: str = "", resource: str = "", retry_after: int = 0) -> Status:
     """A failure."""
-    details = Details(name, FLEET_GROUP, resource, retry_after) if name or resource or retry_after else None
+    details = None
+    if name or resource or retry_after:
+        details = Details(name, FLEET_GROUP, resource, retry_after_seconds=retry_after)
     reason = _REASONS.get(code, "Unknown")
     return Status("Status", "v1", {}, "Failure", message, reason, code, details)
 
@@ -70,6 +81,15 @@ def status_of(code: int, message: str, name: str = "", resource: str = "", retry
 def not_found(resource: str, name: str) -> StatusError:
     """As kube-apiserver words it."""
     return StatusError(404, f'{resource}.{FLEET_GROUP} "{name[:253]}" not found', name[:253], resource)
+
+
+def invalid(kind: str, name: str, field: str, why: str) -> StatusError:
+    """An object that cannot be made as it is, in kube-apiserver's words."""
+    shown = name[:253]
+    error = StatusError(422, f'{kind}.{FLEET_GROUP} "{shown}" is invalid: {field}: {why}', shown, kind)
+    causes = (Cause("FieldValueInvalid", why, field),)
+    error.status = msgspec.structs.replace(error.status, details=Details(shown, FLEET_GROUP, kind, causes))
+    return error
 
 
 def answer(status: Status) -> web.Response:

@@ -55,7 +55,7 @@ class NodeSnapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     api_version: Annotated[str, Meta(description="fleet.eidos.nvidia.com/v1alpha1")]
     kind: Annotated[str, Meta(description="NodeSnapshot")]
     metadata: Annotated[ObjectMeta, Meta(description="Name and labels are the Node's.")]
-    status: Annotated[NodeSnapshotStatus, Meta(description="How the node is, and the facts that say most.")]
+    status: NodeSnapshotStatus
     snapshot: Annotated[
         Raw | UnsetType,
         Meta(
@@ -110,8 +110,8 @@ class FleetSnapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     api_version: Annotated[str, Meta(description="fleet.eidos.nvidia.com/v1alpha1")]
     kind: Annotated[str, Meta(description="FleetSnapshot")]
     metadata: Annotated[ObjectMeta, Meta(description="Its name is yours to choose.")]
-    spec: Annotated[FleetSnapshotSpec, Meta(description="What is asked of which nodes.")] = FleetSnapshotSpec()
-    status: Annotated[FleetSnapshotStatus | UnsetType, Meta(description="How far the run is.")] = UNSET
+    spec: FleetSnapshotSpec = FleetSnapshotSpec()
+    status: FleetSnapshotStatus | UnsetType = UNSET
 
 
 class FleetStatus(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
@@ -132,7 +132,7 @@ class Fleet(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, renam
     api_version: Annotated[str, Meta(description="fleet.eidos.nvidia.com/v1alpha1")]
     kind: Annotated[str, Meta(description="Fleet")]
     metadata: Annotated[ObjectMeta, Meta(description="Its name is eidos.")]
-    status: Annotated[FleetStatus, Meta(description="The fleet in numbers.")]
+    status: FleetStatus
 
 
 Item = NodeSnapshot | FleetSnapshot | Fleet

@@ -100,6 +100,26 @@ async def test_what_makes_no_sense_starts_nothing(
         assert api.scene.fleet.runs.remembered() == []
 
 
+@pytest.mark.parametrize(
+    ("document", "field", "why"),
+    [
+        (body(seconds=-1), "spec.seconds", "Expected float > 0.0"),
+        (body(nodes=5), "spec.nodes", "Expected str, got int"),
+        (body(sections=["GPUS"]), "spec.sections", "'GPUS' is none of K8s"),
+        (body(sections=[1]), "spec.sections[0]", "Expected str, got int"),
+        ({**body(), "spec": 1}, "spec", "Expected object, got int"),
+        (body("Not A Name"), "metadata.name", "is no name of an object"),
+    ],
+)
+async def test_of_an_invalid_object_kubectl_is_told_the_field(
+    tmp_path: Path, document: object, field: str, why: str
+) -> None:
+    async with served(tmp_path, join=0) as api:
+        (cause,) = (await create(api, document)).json["details"]["causes"]
+        assert (cause["field"], cause["reason"]) == (field, "FieldValueInvalid")
+        assert why in cause["message"]
+
+
 async def test_a_dry_run_and_a_warning(tmp_path: Path) -> None:
     async with served(tmp_path, join=0) as api:
         answer = await create(api, body(sections=["OS"]), dryRun="All")
