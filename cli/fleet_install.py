@@ -115,9 +115,11 @@ def uninstall(namespace: str | None, yes: bool, **flags: Any) -> None:
     progress = Progress()
     where = namespace or interrupts.run(lambda: _located(cluster))
     if not yes and sys.stdin.isatty():
-        click.confirm(f"Remove Eidos from namespace {where} of {cluster.context or cluster.server}?", abort=True)
+        question = f"Remove Eidos from namespace {where} of {cluster.context or cluster.server}?"
+        if not click.confirm(question):
+            click.echo("Nothing was removed.")
+            return
     removed = interrupts.run(lambda: _uninstall(cluster, where, progress))
-    progress.finish()
     if not removed:
         click.echo(f"There is no installation in namespace {where}.")
     else:
@@ -159,7 +161,9 @@ async def _uninstall(cluster: "Target", namespace: str, progress: Progress) -> l
     from installer.removal import uninstall as remove
 
     async with Kube(cluster, deadline=time.monotonic() + _REMOVAL_SECONDS) as kube, progress.shown():
-        return await remove(kube, namespace, progress, _REMOVAL_SECONDS)
+        removed = await remove(kube, namespace, progress, _REMOVAL_SECONDS)
+        progress.finish()
+        return removed
 
 
 async def _located(cluster: "Target") -> str:

@@ -58,6 +58,13 @@ def connection(flags: dict[str, Any]) -> "Connection | ClusterConnection":
     """
     from cli.fleet_transport import ClusterConnection, Connection
 
+    if not flags["server"] or flags["kubeconfig"] or flags["context"]:
+        for flag in ("ca", "token_file"):
+            if is_flag(flag):
+                # Passed over, it would be the kubeconfig's user who asks.
+                raise UsageError(
+                    f"--{flag.replace('_', '-')} is about an aggregator by its address and needs --server"
+                )
     if flags["kubeconfig"] or flags["context"]:
         if flags["server"] and is_flag("server"):
             raise UsageError("--server names an aggregator, --context and --kubeconfig a cluster: give one of them")

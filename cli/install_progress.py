@@ -27,6 +27,7 @@ class Progress(Observer):
         self.text = ""
         self._since = 0.0
         self._on_terminal = sys.stderr.isatty()
+        self._live: Live | None = None
 
     def phase(self, phase: Phase) -> None:
         self.finish()
@@ -38,7 +39,12 @@ class Progress(Observer):
             click.echo(f"{self.now.value}: {text}", err=True)
 
     def note(self, text: str) -> None:
-        click.echo(f"Note: {text}", err=True)
+        if self._live is None:
+            click.echo(f"Note: {text}", err=True)
+            return
+        from rich.text import Text
+
+        self._live.console.print(Text(f"Note: {text}"))  # above what is drawn
 
     def finish(self) -> None:
         """The step under way has ended well."""
@@ -59,11 +65,13 @@ class Progress(Observer):
         from rich.live import Live
 
         with Live(self._drawn(), console=Console(stderr=True), auto_refresh=False) as live:
+            self._live = live
             drawing = asyncio.create_task(self._draw(live))
             try:
                 yield
             finally:
                 drawing.cancel()
+                self._live = None
                 live.update(self._drawn(), refresh=True)
 
     async def _draw(self, live: "Live") -> None:
