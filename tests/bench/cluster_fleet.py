@@ -1,7 +1,8 @@
 """A fleet as it is installed in a real cluster, for measuring: real pods on real nodes, and thousands of others.
 
-The others are kwok's: Node objects with a pod of the DaemonSet each, which kwok says to run. Where they are to have
-agents, one process beside the cluster speaks for all of them, through the Service that real agents dial.
+The others are kwok's: Node objects, without pods, because to make thousands takes longer than all that is measured.
+Where they are to have agents, one process beside the cluster speaks for all of them, through the Service that real
+agents dial.
 """
 
 import json
@@ -16,6 +17,7 @@ from typing import Any, Final
 import jwt
 
 from common.wire import AUDIENCE
+from tests.cluster.apiservice import GROUP
 from tests.cluster.cluster import Cluster
 from tests.cluster.container import Container, container_of
 from tests.cluster.controlplane import ISSUER
@@ -29,6 +31,13 @@ from tests.fleet.processes import Process
 
 _ARRIVES_WITHIN: Final = 300.0
 _TOKEN_SECONDS: Final = 7200
+_REAL: Final = {"key": "type", "operator": "NotIn", "values": ["kwok"]}
+_AFFINITY: Final = {
+    "nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [_REAL]}]}
+    }
+}
+_NOT_ON_FAKE_NODES: Final = {"spec": {"template": {"spec": {"affinity": _AFFINITY}}}}
 
 
 class ClusterFleet:
@@ -43,11 +52,12 @@ class ClusterFleet:
         self._folder = folder
 
     def crowd(self) -> None:
-        """Add the nodes that are not real, until the fleet expects them and their pods are said to run."""
+        """Add the nodes that are not real, until the fleet expects them."""
+        agents = ("daemonset/eidos-agent", "-n", NAMESPACE)
+        self.cluster.kubectl("patch", *agents, "--type=merge", "-p", json.dumps(_NOT_ON_FAKE_NODES))
+        self.cluster.kubectl("rollout", "status", *agents)
         self.cluster.kwok(self._fake)
         self._wait("nodes", self.size)
-        daemon_set = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/eidos-agent"
-        self._until(lambda: int(self.cluster.api.get(daemon_set)["status"].get("numberReady", 0)), self.size)
 
     @contextmanager
     def linked(self) -> Iterator[Process]:
@@ -83,14 +93,10 @@ class ClusterFleet:
 
     def _wait(self, field: str, count: int) -> None:
         """Until a field of the Fleet's status is so much."""
-        path = "/apis/fleet.eidos.nvidia.com/v1alpha1/fleets/eidos"
-        self._until(lambda: int(self.cluster.api.get(path)["status"][field]), count)
-
-    def _until(self, count: Any, wanted: int) -> None:
         deadline = time.monotonic() + _ARRIVES_WITHIN
-        while (there := count()) != wanted:
+        while (there := self.cluster.api.get(f"{GROUP}/fleets/eidos")["status"][field]) != count:
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{there} of {wanted} are there after {_ARRIVES_WITHIN:g} s")
+                raise RuntimeError(f"after {_ARRIVES_WITHIN:g} s {field} is {there}, not {count}")
             time.sleep(0.5)
 
     def published(self) -> dict[str, Any]:

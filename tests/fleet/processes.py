@@ -14,6 +14,8 @@ from signal import SIGCONT, SIGTERM, Signals
 from typing import IO, Any, Final
 
 _STARTS_WITHIN: Final = 60.0
+_ANSWERS_WITHIN: Final = 180.0
+"""Longer than the longest run, whose document may take its time on a busy machine."""
 _ENVIRONMENT: Final = {
     name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH")
 }
@@ -198,7 +200,7 @@ class Client:
     ) -> Iterator[http.client.HTTPResponse]:
         token = (self._directory / "user-token").read_text()
         context = ssl.create_default_context(cadata=(self._directory / "ca.crt").read_text())
-        connection = http.client.HTTPSConnection(self._address, context=context, timeout=120)
+        connection = http.client.HTTPSConnection(self._address, context=context, timeout=_ANSWERS_WITHIN)
         try:
             connection.request(
                 method or ("GET" if body is None else "POST"),
