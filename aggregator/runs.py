@@ -73,7 +73,10 @@ class Runs:
             raise FleetError(
                 Code.FLEET_BUSY, f"{len(self._active) + len(self._queued)} runs are under way", "Try again later."
             )
-        request.selector.select(())  # refuses here, to the caller, what cannot be read
+        if not request.selector.names_any(self._expected()):  # refuses here, to the caller, what cannot be read
+            raise UsageError(
+                f"the fleet has no node {request.selector.nodes[:100]!r}", "eidos fleet nodes lists its nodes."
+            )
         run = Run(f"{self._epoch}-{next(self._number)}", request)
         if len(self._active) >= self._settings.at_once:
             self._queued[run.id] = run

@@ -41,6 +41,11 @@ class Selector:
             key=lambda node: node.node,
         )
 
+    def names_any(self, expected: Iterable[Expected]) -> bool:
+        """Whether a node that is named is there, or none is named. Raises UsageError on what cannot be read."""
+        self.select(())
+        return not self.nodes or not {node.node for node in expected}.isdisjoint(unfold_names(self.nodes))
+
 
 @dataclass(frozen=True, slots=True)
 class _Term:

@@ -67,6 +67,8 @@ def command(**flags: Any) -> None:
     else:
         target.write(document)
     _warn(document, brief=target.is_table)
+    if flags["nodes"] and not flags["selector"]:  # with labels too, those left out may be meant
+        _warn_of_strangers(document, flags["nodes"])
 
 
 def _sections(names: tuple[str, ...]) -> "list[MeasurementType]":
@@ -77,6 +79,17 @@ def _sections(names: tuple[str, ...]) -> "list[MeasurementType]":
     if unknown := [name for name in names if name.lower() not in known]:
         raise UsageError(f"there is no section {unknown[0]!r}", f"Choose from {', '.join(MeasurementType)}.")
     return [kind for kind in MeasurementType if kind in {known[name.lower()] for name in names}]
+
+
+def _warn_of_strangers(document: "FleetSnapshot", nodes: str) -> None:
+    """Who was named and is no node of the fleet, perhaps for a slip of the pen."""
+    from aggregator.names import unfold_names
+    from cli.fleet_text import names
+    from common.nodeset import fold_names
+
+    known = {name for line in document.ledger for name in unfold_names(line.nodes, document.node_table)}
+    if strangers := set(unfold_names(nodes)) - known:
+        click.echo(f"Warning: the fleet has no {names(fold_names(strangers))}", err=True)
 
 
 def _warn(document: "FleetSnapshot", brief: bool) -> None:

@@ -66,7 +66,9 @@ def numbers(document: FleetSnapshot, colour: bool) -> Iterator[str]:
         style(f"Fleet snapshot of {_count(summary.expected, 'node')}", colour, bold=True)
         + f"  {visible(meta.timestamp)}  run {visible(meta.run)}"
     )
-    facts = f"{_count(summary.facts, 'fact')}, {summary.differing:,} of them not the same everywhere"
+    facts = f"{_count(summary.facts, 'fact')}, " + (
+        f"{summary.differing:,} not the same everywhere" if summary.differing else "the same everywhere"
+    )
     scattered = f", {summary.scattered:,} with a value of its own on nearly every node" if summary.scattered else ""
     yield f"{_count(summary.groups, 'group')}, {_count(summary.outliers, 'outlier')}; {facts}{scattered}"
 

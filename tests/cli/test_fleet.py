@@ -150,6 +150,13 @@ def test_a_fact_of_each_node_alone(fleet: Demo, capsys: pytest.CaptureFixture[st
     assert lines[1] == "grace-arm64-1: gh200-3"
 
 
+def test_a_name_that_no_node_has_is_pointed_out(fleet: Demo, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["fleet", "snapshot", "--nodes", "h100-8x-ib-1,h100-8x-ib-[98-99]", "--format", "json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["summary"]["expected"] == 1
+    assert captured.err == "Warning: the fleet has no h100-8x-ib-[98-99]\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
@@ -169,6 +176,7 @@ def test_a_fact_of_each_node_alone(fleet: Demo, capsys: pytest.CaptureFixture[st
         (["fact", "OS.sysctl.nope"], 4, "no node has a fact 'OS.sysctl.nope'. Write it as Type.subtype.key"),
         (["nodes", "--state", "fine"], 2, "there is no state 'fine'. Choose from ok, partial"),
         (["snapshot", "--nodes", "gpu-[1"], 2, "'gpu-[1' in the node set"),
+        (["snapshot", "--nodes", "nope-[1-2]"], 2, "the fleet has no node 'nope-[1-2]'. eidos fleet nodes lists"),
         (["snapshot", "--selector", "a=b=c"], 2, "is not a label selector"),
         (["snapshot", "--sections", "disks"], 2, "there is no section 'disks'. Choose from "),
         (["snapshot", "--deadline", "1h"], 2, "the deadline must be more than 0 and at most"),

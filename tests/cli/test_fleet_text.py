@@ -59,8 +59,7 @@ def test_overview() -> None:
     lines = list(overview(document(), colour=False))
     assert lines[0] == "Fleet snapshot of 4 nodes  2026-01-01T00:00:00Z  run r-1"
     assert lines[1] == (
-        "2 groups, 1 outlier; 3 facts, 1 of them not the same everywhere, "
-        "2 with a value of its own on nearly every node"
+        "2 groups, 1 outlier; 3 facts, 1 not the same everywhere, 2 with a value of its own on nearly every node"
     )
     assert "ip-10-0-0-1.ec2.internal,ip-10-0-0-2.ec2.internal (2)  group 0" in lines
     assert "  GPU.smi.driver          570.86.15" in lines
