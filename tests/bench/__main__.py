@@ -43,7 +43,7 @@ def main() -> None:
         "snapshot": lambda: snapshot.rows(options.rounds),
         "idle": lambda: idle.rows(options.idle),
         "job": lambda: job.rows(options.jobs),
-        "cluster": lambda: cluster.rows(tuple(options.cluster), options.rounds, options.idle),
+        "cluster": lambda: cluster.rows(tuple(options.cluster), idle=options.idle),
         "fleet": lambda: fleet.rows(5, tuple(options.fleet)),
     }
     parser.add_argument("--only", choices=parts, nargs="+", default=list(parts), help="these parts")

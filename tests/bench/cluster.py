@@ -23,6 +23,12 @@ from tests.cluster.requirements import ClusterUnavailableError
 _RUNS: Final = 5
 _FEW: Final = 100
 """Nodes up to which kubectl's own start is all there is to see."""
+_ASKED: Final = (
+    ("nodes", "nodesnapshots", 20),
+    ("nodes -o wide", "nodesnapshots -o wide", 5),
+    ("node gpu-1 -o yaml", "nodesnapshot gpu-1 -o yaml", 5),
+)
+"""Of Nodes, of ours beside it, and how often at most."""
 
 
 def rows(sizes: tuple[int, ...] = (10, 1000, 5000), rounds: int = 20, idle: float = 60) -> Iterator[Row]:
@@ -76,37 +82,30 @@ def _runs(fleet: ClusterFleet, name: str) -> Iterator[Row]:
 
 
 def _kubectl(fleet: ClusterFleet, name: str, rounds: int) -> Iterator[Row]:
-    """kubectl on our objects, and on Nodes in turn."""
-    kubectl = [str(binaries_directory() / "kubectl"), f"--kubeconfig={fleet.cluster.kubeconfig}"]
-    asked = {
-        "get nodes": ("get", "nodes"),
-        "get nodesnapshots": ("get", "nodesnapshots"),
-        "get nodes -o wide": ("get", "nodes", "-o", "wide"),
-        "get nodesnapshots -o wide": ("get", "nodesnapshots", "-o", "wide"),
-        "get node gpu-1 -o yaml": ("get", "node", "gpu-1", "-o", "yaml"),
-        "get nodesnapshot gpu-1 -o yaml": ("get", "nodesnapshot", "gpu-1", "-o", "yaml"),
-    }
-    sizes = {what: len(fleet.cluster.kubectl(*arguments).encode()) for what, arguments in asked.items()}
-    costs: dict[str, list[Cost]] = {what: [] for what in asked}
-    used: dict[str, list[float]] = {what: [] for what in asked}
-    for _ in range(rounds):
-        for what, arguments in asked.items():
-            before = fleet.aggregator.cpu()
-            costs[what].append(run_cost([*kubectl, *arguments]))
-            used[what].append(fleet.aggregator.cpu() - before)
-    peer = ""
-    for what, taken in costs.items():
-        median, p95 = (_percentile([cost.wall_ms for cost in taken], part) for part in (0.5, 0.95))
-        beside = [_percentile([cost.wall_ms for cost in costs[peer]], part) for part in (0.5, 0.95)] if peer else []
-        yield Row(f"{name}: kubectl {what}, p50", median, "ms", peer, median / beside[0] if beside else None)
-        yield Row(f"{name}: kubectl {what}, p95", p95, "ms", peer, p95 / beside[1] if beside else None)
-        own = statistics.median(cost.cpu_ms for cost in taken)
-        yield Row(f"{name}: kubectl {what}, CPU of kubectl", own, "ms")
-        if peer:
-            yield Row(f"{name}: kubectl {what}, CPU of our pod", statistics.median(used[what]) * 1e3, "ms")
-        ratio = sizes[what] / sizes[peer] if peer else None
-        yield Row(f"{name}: kubectl {what}, printed", sizes[what] / 1024, "KiB", peer, ratio)
-        peer = "" if peer else what
+    """kubectl on our objects and on Nodes, in turn."""
+    for of_nodes, of_ours, times in _ASKED:
+        asked = {of_nodes: f"get {of_nodes}".split(), of_ours: f"get {of_ours}".split()}
+        costs: dict[str, list[Cost]] = {what: [] for what in asked}
+        used: list[float] = []
+        for _ in range(min(rounds, times)):
+            for what, arguments in asked.items():
+                before = fleet.aggregator.cpu()
+                costs[what].append(run_cost([*_command_line(fleet), *arguments]))
+            used.append(fleet.aggregator.cpu() - before)
+        printed = [len(fleet.cluster.kubectl(*arguments).encode()) for arguments in asked.values()]
+        peer, ours = f"get {of_nodes}", f"{name}: kubectl get {of_ours}"
+        for part in (0.5, 0.95):
+            beside, wall = (_percentile([cost.wall_ms for cost in costs[what]], part) for what in asked)
+            yield Row(f"{name}: kubectl {peer}, p{part * 100:.0f} of {len(used)}", beside, "ms")
+            yield Row(f"{ours}, p{part * 100:.0f} of {len(used)}", wall, "ms", peer, wall / beside)
+        beside, own = (statistics.median(cost.cpu_ms for cost in costs[what]) for what in asked)
+        yield Row(f"{ours}, CPU of kubectl", own, "ms", peer, own / beside)
+        yield Row(f"{ours}, CPU of our pod", statistics.median(used) * 1e3, "ms")
+        yield Row(f"{ours}, printed", printed[1] / 1024, "KiB", peer, printed[1] / printed[0])
+
+
+def _command_line(fleet: ClusterFleet) -> list[str]:
+    return [str(binaries_directory() / "kubectl"), f"--kubeconfig={fleet.cluster.kubeconfig}"]
 
 
 def _command(fleet: ClusterFleet, name: str) -> Iterator[Row]:
