@@ -73,6 +73,14 @@ class SecretAuthority:
             return self._own.issue()
         raise AssertionError("the last attempt returns or raises")
 
+    async def borrow(self) -> Pair | None:
+        """See Certificates. The Secret is the leader's: it is only read."""
+        authority = _usable(await self._read())
+        if authority is None or (authority.files == self._own.authority.files and not self._own.is_due()):
+            return None
+        self._own.authority = authority
+        return self._own.issue()
+
     async def follow(self, renewed: Renewed) -> None:
         """See Certificates."""
         async with asyncio.TaskGroup() as both:
@@ -135,7 +143,7 @@ def _usable(found: SecretObject | None) -> Authority | None:
     try:
         authority = Authority.from_files(found.data)
     except ValueError as error:
-        _log.error("the stored authority cannot be used; making another", extra={"detail": str(error)})
+        _log.error("the stored authority cannot be used", extra={"detail": str(error)})
         return None
     return authority if authority.bundle else None
 

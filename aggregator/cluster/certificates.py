@@ -19,5 +19,8 @@ class Certificates(Protocol):
     async def load(self) -> Pair:
         """What to serve with now. Raises EidosError."""
 
+    async def borrow(self) -> Pair | None:
+        """What a standby serves with, when that is new; None also when there is nothing yet. Raises EidosError."""
+
     async def follow(self, renewed: Renewed) -> None:
         """Keep it good, for ever."""

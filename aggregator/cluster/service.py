@@ -36,6 +36,7 @@ from common.kube.target import Target
 
 _log: Final = logging.getLogger(__name__)
 _AGAIN_AFTER: Final = 2.0
+_BORROW_EVERY: Final = 10.0
 _TIDY_EVERY: Final = 60.0
 _RELEASED_WITHIN: Final = 3.0
 
@@ -112,10 +113,22 @@ class ClusterService:
                 await _cancel(duty, change)
 
     async def _duty(self, standing: Standing) -> None:
-        if standing is Standing.LEADING:
+        if standing is Standing.WAITING:
+            await self._stand_by()
+        elif standing is Standing.LEADING:
             await self._lead()
         elif standing is Standing.UNSURE:
             await self.server.suspend("the aggregator lost touch with the API server and may no longer lead")
+
+    async def _stand_by(self) -> None:
+        """Have a certificate that Prometheus can verify: it reads a standby's metrics too."""
+        while True:
+            try:
+                if (pair := await self._certificates.borrow()) is not None:
+                    self.server.use_certificate(pair)
+            except (EidosError, OSError) as error:  # what cannot be used by a leader either is said by that
+                _log.warning("no certificate while standing by", extra={"detail": str(error)})
+            await asyncio.sleep(_BORROW_EVERY)
 
     async def _lead(self) -> None:
         await self._nodes.synced.wait()
@@ -162,7 +175,7 @@ class ClusterService:
 
 
 def _for_probes() -> Pair:
-    """A certificate for as long as only kubelet asks, which looks at none."""
+    """A certificate for until there is one: kubelet looks at none."""
     authority = Authority()
     authority.rotate()
     return OwnCertificates(authority, ["localhost"]).issue()

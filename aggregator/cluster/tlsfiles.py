@@ -39,6 +39,12 @@ class TlsFiles:
         self._pair, self._bundle = self._read()
         return self._pair
 
+    async def borrow(self) -> Pair | None:
+        """See Certificates."""
+        before = self._pair
+        self._pair, _ = self._read()
+        return self._pair if self._pair != before else None
+
     async def follow(self, renewed: Renewed) -> None:
         """See Certificates."""
         while True:

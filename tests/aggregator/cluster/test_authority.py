@@ -4,6 +4,7 @@ import asyncio
 import base64
 import os
 import ssl
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from aggregator.cluster.authority import SECRET, SecretAuthority
 from aggregator.cluster.bundle import NAME, PublishedBundle
 from aggregator.cluster.certificates import Pair
 from aggregator.cluster.tlsfiles import TlsFiles
-from aggregator.tls import AUTHORITY_LIFETIME, BUNDLE, Authority
+from aggregator.tls import AUTHORITY_LIFETIME, BUNDLE, Authority, ServerTls
 from common.errors import InputError
 from common.kube.client import Kube
 from tests.aggregator.cluster.conftest import kube_of
@@ -47,6 +48,38 @@ async def test_replicas_that_start_at_once_end_with_one_authority(api: FakeApiSe
         await asyncio.gather(*(each.load() for each in made))
     assert len({each.bundle for each in made}) == 1
     assert stored(api)[BUNDLE] == made[0].bundle
+
+
+async def test_a_standby_borrows_it_and_writes_nothing(api: FakeApiServer) -> None:
+    async with kube_of(api) as kube:
+        leader, standby = authority_of(kube), authority_of(kube)
+        assert await standby.borrow() is None
+        assert not list(api.store.all("secrets"))
+        await leader.load()
+        before = stored(api)
+        pair = await standby.borrow()
+        assert pair is not None
+        context = ssl.create_default_context(cadata=leader.bundle.decode())
+        assert _is_verified(pair, context)
+        assert await standby.borrow() is None, "nothing new"
+        api.remove("secrets", SECRET, "eidos")
+        await authority_of(kube).load()
+        assert await standby.borrow() is not None, "another authority"
+    assert stored(api) != before
+    assert len(api.asked("create", "secrets")) == 2
+
+
+def _is_verified(pair: Pair, context: ssl.SSLContext) -> bool:
+    """Whether a client that trusts what the context does takes a server with this certificate."""
+    server = ServerTls(*pair).context
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = server.wrap_bio(incoming, outgoing, server_side=True)
+    theirs = context.wrap_bio(outgoing, incoming, server_hostname="eidos-link.eidos.svc")
+    for _ in range(3):
+        for side in (theirs, ours):
+            with suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    return theirs.version() is not None
 
 
 async def test_it_outlives_its_maker(api: FakeApiServer) -> None:
@@ -147,6 +180,16 @@ def _write(directory: Path, authority: trustme.CA) -> None:
     (directory / "tls.crt").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
     (directory / "tls.key").write_bytes(certificate.private_key_pem.bytes())
     (directory / "ca.crt").write_bytes(authority.cert_pem.bytes())
+
+
+async def test_a_standby_serves_with_them_too(tmp_path: Path) -> None:
+    _write(tmp_path, trustme.CA())
+    files = TlsFiles(tmp_path)
+    pair = await files.borrow()
+    assert pair == ((tmp_path / "tls.crt").read_bytes(), (tmp_path / "tls.key").read_bytes())
+    assert await files.borrow() is None
+    _write(tmp_path, trustme.CA())
+    assert await files.borrow() not in (None, pair)
 
 
 async def test_files_of_somebody_else_are_taken_and_taken_again_when_they_change(tmp_path: Path) -> None:
