@@ -82,6 +82,7 @@ def upgrade(timeout: float, **flags: Any) -> None:
 
     The aggregator comes first. Agents follow, a tenth of the nodes at a time.
     """
+    install_options.settings(flags)  # what makes no sense is refused before anybody is asked
     cluster = install_options.target(flags)
     progress = Progress()
 
@@ -138,7 +139,7 @@ async def _install(cluster: "Target", wanted: "Settings", progress: Progress, se
         except ClusterError as error:
             raise ClusterError(error.code, error.message, f"{error.hint} {_STAYS}".strip()) from error
         except BaseException:
-            click.echo(f"Note: {_STAYS}", err=True)
+            progress.note(_STAYS)
             raise
         progress.finish()
         return report
@@ -152,7 +153,7 @@ async def _first_run(flags: dict[str, Any], progress: Progress) -> "FleetSnapsho
     try:
         return await take_through_cluster(flags, progress, RunBody())
     except EidosError as error:
-        click.echo(f"Warning: the first run failed: {error}", err=True)
+        progress.note(f"the first run failed: {error}")
         return None
 
 
@@ -202,6 +203,11 @@ def _summarise(report: "Report") -> None:
     if agents.starting:
         folded = names(fold_names(agents.starting))
         click.echo(f"Warning: {folded} ({len(agents.starting)}): not ready yet", err=True)
+    if not agents.desired:
+        click.echo(
+            "Warning: no node is chosen for agents: no node has the labels that --node-selector or an overlay wants",
+            err=True,
+        )
     click.echo(
         f"Eidos is installed in namespace {report.namespace}: {agents.ready} of {agents.desired} agents ready."
     )

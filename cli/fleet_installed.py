@@ -35,8 +35,10 @@ def lines(found: "Installation", colour: bool) -> Iterator[str]:
         f": {agents.ready} of {agents.desired} agents ready"
     )
     for what, verdict in (("aggregator", found.aggregator), ("API", found.api)):
-        if not verdict.done:
+        if verdict is not None and not verdict.done:
             yield style(f"  {what}: {visible(verdict.explanation)}", colour, fg="red")
+    if agents.counted and not agents.desired:
+        yield style("  agents: no node has the labels that their node selector wants", colour, fg="yellow")
     if agents.refused:
         yield style(f"  agents: {visible(agents.refused)}", colour, fg="red")
     for why, nodes in agents.troubled.items():
@@ -49,7 +51,7 @@ def as_data(found: "Installation") -> dict[str, object]:
     return {
         "namespace": found.namespace,
         "aggregator": {"leads": found.aggregator.done, "explanation": found.aggregator.explanation},
-        "api": {"available": found.api.done, "explanation": found.api.explanation},
+        "api": {"available": found.api.done, "explanation": found.api.explanation} if found.api else None,
         "agents": {
             "desired": agents.desired,
             "ready": agents.ready,

@@ -71,8 +71,13 @@ def settings(flags: dict[str, Any], before: "Settings | None" = None) -> "Settin
     from msgspec.structs import replace
 
     from cli.job_options import parse_pairs
+    from common.errors import UsageError
     from installer.settings import Settings
 
+    for flag in ("agent_image", "aggregator_image"):
+        image = flags[flag]
+        if image is not None and (not image or any(map(str.isspace, image))):
+            raise UsageError(f"--{flag.replace('_', '-')} {image!r} is not the name of an image")
     said = {
         "namespace": flags["namespace"],
         "agent_image": flags["agent_image"],

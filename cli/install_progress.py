@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 _DRAWN_EVERY = 0.1
+_TOLD_EVERY = 10.0
+"""Seconds between lines about a step that changes with every pod, where nothing is drawn."""
+_BUSY = (Phase.AGENTS, Phase.FIRST_RUN, Phase.REMOVAL)
 
 
 class Progress(Observer):
@@ -26,6 +29,7 @@ class Progress(Observer):
         self.now: Phase | None = None
         self.text = ""
         self._since = 0.0
+        self._told_at = 0.0
         self._on_terminal = sys.stderr.isatty()
         self._live: Live | None = None
 
@@ -34,8 +38,13 @@ class Progress(Observer):
         self.now, self._since, self.text = phase, time.monotonic(), ""
 
     def detail(self, text: str) -> None:
+        if text == self.text or self._on_terminal or self.now is None:
+            self.text = text
+            return
         self.text = text
-        if not self._on_terminal and self.now is not None and self.now not in (Phase.AGENTS, Phase.REMOVAL):
+        now = time.monotonic()
+        if self.now not in _BUSY or now - max(self._told_at, self._since) >= _TOLD_EVERY:
+            self._told_at = now
             click.echo(f"{self.now.value}: {text}", err=True)
 
     def note(self, text: str) -> None:

@@ -18,7 +18,8 @@ async def take_through_cluster(flags: dict[str, Any], progress: Progress, body: 
     from installer.workflow import Phase
 
     def hear(run: RunProgress) -> None:
-        progress.detail(f"{run.answered}/{run.expected} nodes answered")
+        if run.expected:
+            progress.detail(f"{run.answered}/{run.expected} nodes answered")
 
     progress.phase(Phase.FIRST_RUN)
     async with connected(ClusterConnection(flags["kubeconfig"], flags["context"])) as client:

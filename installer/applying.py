@@ -6,7 +6,6 @@ from typing import Any, Final, NamedTuple
 
 from common.errors import ClusterError, Code
 from common.kube.client import Kube
-from common.kube.errors import KubeError
 from common.kube.together import together
 from installer.objects import Item, images, is_ours
 from installer.rendering import Manifest
@@ -15,6 +14,9 @@ Found = dict[str, Manifest]
 """What is there already, by path."""
 
 _SECURITY: Final = "pod-security.kubernetes.io/"
+_ENFORCE: Final = f"{_SECURITY}enforce"
+_LEVELS: Final = ("privileged", "baseline", "restricted")
+"""Of Pod Security, each stricter than the one before."""
 
 
 class Effect(StrEnum):
@@ -45,19 +47,10 @@ async def apply(kube: Kube, item: Item, found: Found, *, dry: bool = False) -> C
     """Server-side apply of one object. Raises KubeError."""
     before = found.get(item.path)
     # Somebody else's namespace gets what the agents need, if nobody has said otherwise; the rest is taken over.
-    shared = item.kind == "Namespace" and before is not None and not is_ours(before)
-    wanted = _security_labels(item.manifest) if shared else item.manifest
+    shared = before if item.kind == "Namespace" and before is not None and not is_ours(before) else None
+    wanted = missing_security_labels(item.manifest, shared) if shared else item.manifest
     params = {"dryRun": "All"} if dry else None
-    try:
-        after: Manifest = await kube.apply(item.path, wanted, dict[str, Any], force=not shared, params=params)
-    except KubeError as error:
-        if shared and error.code is Code.CLUSTER_CONFLICT:
-            raise ClusterError(
-                Code.CLUSTER_CONFLICT,
-                f"namespace {item.name} has Pod Security labels of its own, which do not admit the agents",
-                "Choose another --namespace.",
-            ) from error
-        raise
+    after: Manifest = await kube.apply(item.path, wanted, dict[str, Any], force=shared is None, params=params)
     generation = int(after["metadata"].get("generation", 0))
     return Change(str(item), _effect(before, after), _images(before, after), generation)
 
@@ -79,7 +72,19 @@ def _images(before: Manifest | None, after: Manifest) -> tuple[str, str]:
     return (old, new) if old and old != new else ("", "")
 
 
-def _security_labels(namespace: Manifest) -> Manifest:
-    labels = {key: value for key, value in namespace["metadata"]["labels"].items() if key.startswith(_SECURITY)}
-    name = namespace["metadata"]["name"]
+def missing_security_labels(namespace: Manifest, there: Manifest) -> Manifest:
+    """The Pod Security labels that the agents need and the namespace has not: a level that admits them stays.
+
+    Raises ClusterError when its own level does not.
+    """
+    name, own = namespace["metadata"]["name"], there["metadata"].get("labels", {})
+    wanted = {key: value for key, value in namespace["metadata"]["labels"].items() if key.startswith(_SECURITY)}
+    level = own.get(_ENFORCE)
+    if level in _LEVELS and _LEVELS.index(level) > _LEVELS.index(wanted[_ENFORCE]):
+        raise ClusterError(
+            Code.CLUSTER_CONFLICT,
+            f"namespace {name} admits only pods of Pod Security level {level}, and agents need {wanted[_ENFORCE]}",
+            "Choose another --namespace, or --overlay restricted.",
+        )
+    labels = {key: value for key, value in wanted.items() if key not in own}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}

@@ -19,7 +19,8 @@ class Installation(NamedTuple):
     namespace: str
     aggregator: Verdict
     agents: Agents
-    api: Verdict
+    api: Verdict | None
+    """None when we may not look at the APIService."""
 
 
 async def inspect(kube: Kube) -> Installation | None:
@@ -37,17 +38,23 @@ async def inspect(kube: Kube) -> Installation | None:
             return None
         raise
     path = path_of("apiregistration.k8s.io/v1", "apiservices", name=API_SERVICE)
-    situation.api_service = await _found(kube, path, ApiService)
+    api = None
+    try:
+        situation.api_service = await _found(kube, path, ApiService)
+        api = judge_api(situation)
+    except KubeError as error:
+        if error.code is not Code.CLUSTER_FORBIDDEN:
+            raise
     situation.pods = {pod.metadata.uid: pod for pod in pods}
     situation.events = {event.metadata.uid: event for event in events}
-    return Installation(namespace, judge_aggregator(situation), judge_agents(situation), judge_api(situation))
+    return Installation(namespace, judge_aggregator(situation), judge_agents(situation), api)
 
 
 async def _found(kube: Kube, path: str, kind: type[Any]) -> Any:
-    """One object; None when it is not there or may not be looked at."""
+    """One object; None when it is not there."""
     try:
         return await kube.get(path, kind)
     except KubeError as error:
-        if error.code in (Code.CLUSTER_NOT_FOUND, Code.CLUSTER_FORBIDDEN):
+        if error.code is Code.CLUSTER_NOT_FOUND:
             return None
         raise

@@ -3,6 +3,7 @@
 The words are the cluster's own, see common/kube/podstate.py.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -23,6 +24,8 @@ _HINTS: Final = {
     Cause.SCHEDULING: "Make room on a node, or tolerate its taints.",
     Cause.IMAGE: "Check the image, --image-pull-secret, and that the nodes reach the registry.",
 }
+_OF_ONE_POD: Final = re.compile(r'^Error creating: |pods "[^"]*" is forbidden: ')
+_QUOTA: Final = "Raise the namespace's quota, or choose another --namespace."
 _ADMISSION: Final = "Choose a --namespace that admits such pods, or --overlay restricted."
 
 
@@ -123,8 +126,8 @@ def judge_aggregator(situation: Situation) -> Verdict:
     if not pods:
         refused = situation.refusal(("ReplicaSet", "Deployment"))
         if refused is not None:
-            return Verdict(False, f"its pod cannot be created: {clean(refused.message)}", GRACE,
-                           _ADMISSION)  # fmt: skip
+            why, hint = _refusal(refused)
+            return Verdict(False, f"its pod cannot be created: {why}", GRACE, hint)
         return Verdict(False, "there is no pod yet")
     if status.replicas > status.updated_replicas:
         return Verdict(False, "the aggregator of before makes room")
@@ -155,16 +158,23 @@ def judge_agents(situation: Situation) -> Agents:
             troubled.setdefault(state.explanation, []).append(node_of(pod))
         else:
             on_their_way.append(node_of(pod))
-    refused = situation.refusal(("DaemonSet",)) if not pods else None
+    event = situation.refusal(("DaemonSet",)) if not pods else None
+    refused, refusal_hint = _refusal(event) if event else ("", "")
     return Agents(
         wanted.status.desired_number_scheduled,
         ready,
         {why: sorted(nodes) for why, nodes in sorted(troubled.items(), key=lambda item: (-len(item[1]), item[0]))},
         sorted(on_their_way),
-        f"their pods cannot be created: {clean(refused.message)}" if refused else "",
-        _ADMISSION if refused else hint,
+        f"their pods cannot be created: {refused}" if refused else "",
+        refusal_hint or hint,
         pods=len(pods),
     )
+
+
+def _refusal(event: Event) -> tuple[str, str]:
+    """Why pods cannot be made, in words that are the same for every pod, and what to do."""
+    said = _OF_ONE_POD.sub("", clean(event.message).removeprefix("(combined from similar events): "))
+    return said, _QUOTA if "exceeded quota" in said else _ADMISSION
 
 
 def _is_current(pod: Pod, wanted: DaemonSet) -> bool:

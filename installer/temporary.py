@@ -11,7 +11,7 @@ from common.kube.client import Kube
 from common.kube.errors import KubeError
 from installer.removal import uninstall
 from installer.settings import Settings
-from installer.workflow import Observer, Phase, Plan, Report, carry_out, in_the_way, prepare
+from installer.workflow import Observer, Plan, Report, carry_out, in_the_way, prepare
 
 if TYPE_CHECKING:
     from common.kube.target import Target
@@ -86,7 +86,6 @@ async def _remove(target: "Target", namespace: str, observer: Observer) -> Clust
 
 
 async def _remove_within(target: "Target", namespace: str, observer: Observer) -> ClusterError | None:
-    observer.phase(Phase.REMOVAL)
     async with Kube(target, deadline=time.monotonic() + _REMOVAL_SECONDS) as kube:
         try:
             await uninstall(kube, namespace, observer, _REMOVAL_SECONDS)

@@ -124,12 +124,15 @@ async def carry_out(kube: Kube, plan: Plan, observer: Observer, deadline: float)
 
 
 async def remembered(kube: Kube, namespace: str) -> Settings:
-    """The settings of the installation that is there. Raises ClusterError (CLUSTER_NOT_FOUND) when there is none."""
-    items = every_item(namespace)
-    found = await preflight.look(kube, items)
+    """The settings of the installation that is there.
+
+    Raises ClusterError: CLUSTER_NOT_FOUND when there is none, CLUSTER_FORBIDDEN when the user may not look.
+    """
+    items = [item for item in every_item(namespace) if item.kind == "Deployment"]
+    found = await preflight.look(kube, items, strictly=True)
     for item in items:
         there = found.get(item.path)
-        if item.kind == "Deployment" and item.name == AGGREGATOR and there is not None and is_ours(there):
+        if item.name == AGGREGATOR and there is not None and is_ours(there):
             text = there["metadata"].get("annotations", {}).get(SETTINGS_ANNOTATION)
             if text is None:
                 raise ClusterError(

@@ -1,6 +1,6 @@
 """Asks the API server what the user may do, before anything is created."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -20,10 +20,11 @@ class Permission(NamedTuple):
     namespace: str = ""
     subresource: str = ""
 
-    def __str__(self) -> str:
+    @property
+    def kind(self) -> str:
+        """Resource, subresource and group as kubectl names them."""
         resource = self.resource + (f"/{self.subresource}" if self.subresource else "")
-        resource += f".{self.group}" if self.group else ""
-        return f"{self.verb} {resource}" + (f" in namespace {self.namespace}" if self.namespace else "")
+        return resource + (f".{self.group}" if self.group else "")
 
 
 class PermissionCheck(NamedTuple):
@@ -67,10 +68,20 @@ async def _check(kube: Kube, permission: Permission) -> PermissionCheck:
 
 def refuse_missing(checks: Iterable[PermissionCheck], hint: str) -> None:
     """Raise ClusterError (CLUSTER_FORBIDDEN) naming every permission that is missing; `hint` says what to do."""
-    missing = [str(check.permission) for check in checks if not check.allowed]
-    if missing:
-        raise ClusterError(
-            Code.CLUSTER_FORBIDDEN,
-            f"you may not {'; nor '.join(missing)}",
-            hint,
-        )
+    verbs: dict[tuple[str, str], list[str]] = {}
+    for permission in (check.permission for check in checks if not check.allowed):
+        verbs.setdefault((permission.namespace, permission.kind), []).append(permission.verb)
+    # Resources that lack the same verbs share a clause: an installation needs some sixty permissions.
+    kinds: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (namespace, kind), lacking in verbs.items():
+        kinds.setdefault((namespace, tuple(lacking)), []).append(kind)
+    clauses = [
+        f"{_listed(lacking, 'or')} {_listed(named, 'and')}" + (f" in namespace {namespace}" if namespace else "")
+        for (namespace, lacking), named in kinds.items()
+    ]
+    if clauses:
+        raise ClusterError(Code.CLUSTER_FORBIDDEN, f"you may not {'; nor '.join(clauses)}", hint)
+
+
+def _listed(words: Sequence[str], last: str) -> str:
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]

@@ -46,6 +46,8 @@ def test_a_dry_run_into_a_file(tmp_path: Path) -> None:
         (["install", "--dry-run", "--overlay=talos,restricted"], "restricted and talos exclude each other"),
         (["install", "--dry-run", "--node-selector", "pool"], "--node-selector 'pool' is not KEY=VALUE"),
         (["install", "--image-pull-policy", "sometimes"], "Invalid value for '--image-pull-policy'"),
+        (["install", "--agent-image", ""], "--agent-image '' is not the name of an image"),
+        (["upgrade", "--aggregator-image", "a b"], "--aggregator-image 'a b' is not the name of an image"),
         (["install", "--timeout", "soon"], "Invalid value for '--timeout'"),
         (["snapshot", "--agent-image", "a"], "--agent-image means nothing without --ephemeral"),
         (["snapshot", "--ephemeral", "--server", "https://x"], "--ephemeral makes an aggregator of its own"),

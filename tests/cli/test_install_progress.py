@@ -15,7 +15,7 @@ async def _steps(progress: Progress) -> None:
         progress.phase(Phase.AGGREGATOR)
         progress.detail("the pod starts")
         progress.phase(Phase.AGENTS)
-        progress.detail("1/3")
+        progress.detail("1/3")  # changes with every pod: a line every ten seconds at most
         progress.note("a tenth at a time")
         progress.detail("2/3, the image x cannot be pulled")
         progress.finish()

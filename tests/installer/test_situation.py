@@ -124,14 +124,19 @@ def test_a_pod_that_finds_no_node() -> None:
 
 
 def test_a_pod_that_may_not_be_made() -> None:
-    refused = event("FailedCreate", "exceeded quota: none.", "eidos-aggregator-1", "ReplicaSet")
+    said = '(combined from similar events): Error creating: pods "a-1" is forbidden: exceeded quota: none.'
+    refused = event("FailedCreate", said, "eidos-aggregator-1", "ReplicaSet")
     verdict = judge_aggregator(situation(events=(refused,), deployment=deployment(0, 0)))
-    assert verdict.explanation == "its pod cannot be created: exceeded quota: none"
+    assert verdict.explanation == "its pod cannot be created: exceeded quota: none", (
+        "the same whatever the pod's name"
+    )
+    assert verdict.hint.startswith("Raise the namespace's quota")
     assert verdict.patience is not None
     agents = judge_agents(
         situation(events=(event("FailedCreate", "no.", "eidos-agent", "DaemonSet"),), daemon_set=daemon_set(2))
     )
     assert agents.refused == "their pods cannot be created: no"
+    assert "--overlay restricted" in agents.hint
 
 
 def test_agents_are_done_when_all_are_ready_and_of_the_wanted_version() -> None:
