@@ -1,8 +1,8 @@
 """A TLS listener for one aiohttp application, with limits that aiohttp leaves to the caller.
 
 Slow peers hold nothing for long: the TLS handshake, the request's head and the reading of an answer each have a time
-(bodies: aggregator/api). Beyond a number of connections new ones are dropped at once. What was dropped is counted by
-reason, what was answered by status.
+(bodies: aggregator/api). After an answer to somebody who was not let in the connection is closed; how many may stand,
+and which of them go, is said in connections.py. What was dropped is counted by reason, what was answered by status.
 """
 
 import asyncio
@@ -12,13 +12,14 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.web_protocol import RequestHandler
 
-from aggregator.api.problems import problem
+from aggregator.api.problems import OPEN, problem
+from aggregator.connections import Connections
 from aggregator.counts import Counts
 from common.fleet_api import MOST_LINE
 
@@ -28,14 +29,38 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _silent: Final = logging.getLogger("aggregator.listener.aiohttp")
 
 
+_LET_IN: Final = web.RequestKey("let in", bool)
 _READ_WITHIN: Final = 30.0
 """Seconds after which a peer that reads nothing of its answer is dropped."""
 
 
 class _Connection(RequestHandler):
-    """A connection whose unreadable requests are answered briefly, and without sending back what came."""
+    """One that counts. Unreadable requests are answered briefly, and without sending back what came."""
 
-    __slots__ = ()
+    __slots__ = ("_counts", "_standing")
+
+    def __init__(
+        self, server: web.Server, standing: "Connections[_Connection]", counts: Counts, **settings: Any
+    ) -> None:
+        super().__init__(server, **settings)
+        self._standing = standing
+        self._counts = counts
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol: the TLS handshake is done."""
+        super().connection_made(transport)
+        self._standing.opened(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """See asyncio.Protocol."""
+        self._standing.lost(self)
+        super().connection_lost(exc)
+
+    def drop(self, reason: str) -> None:
+        """End it at once, for a reason that is counted."""
+        self._counts.http_dropped[reason] += 1
+        if self.transport is not None:
+            self.transport.abort()
 
     def handle_error(
         self,
@@ -53,13 +78,6 @@ class _Connection(RequestHandler):
         return answer
 
 
-class _Dropped(asyncio.Protocol):
-    """What a connection beyond the limit gets."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast(asyncio.Transport, transport).abort()  # uvloop's is none by inheritance
-
-
 class Listener:
     """Serves an application on one address."""
 
@@ -69,15 +87,16 @@ class Listener:
         self._app = app
         self._tls = tls
         self._counts = counts
-        self._most = most_connections
+        self._standing: Connections[_Connection] = Connections(most_connections)
         self._head_within = head_within
-        self._waiting: dict[RequestHandler, float] = {}  # since when; no request yet
-        self._unread: dict[RequestHandler, tuple[int, float]] = {}  # bytes, and since when none of them was read
+        self._waiting: dict[_Connection, float] = {}  # since when; no request yet
+        self._unread: dict[_Connection, tuple[int, float]] = {}  # bytes, and since when none of them was read
         self._runner: web.AppRunner | None = None
-        self._connect: Callable[[web.Server], RequestHandler] | None = None
         self._server: asyncio.Server | None = None
         self._sweeping: asyncio.Task[None] | None = None
+        # Around all others, and within all others: what comes so far has been let in.
         app.middlewares.insert(0, self._note_request)
+        app.middlewares.append(self._let_in)
         _silent.setLevel(logging.CRITICAL + 1)
 
     async def start(self, address: str, port: int) -> int:
@@ -85,14 +104,15 @@ class Listener:
         loop = asyncio.get_running_loop()
         self._runner = web.AppRunner(self._app, handler_cancellation=True, shutdown_timeout=2.0)
         await self._runner.setup()
-        self._connect = functools.partial(
-            _Connection, loop=loop, access_log=_silent, access_log_class=self._counting(), logger=_silent,
+        connect = functools.partial(
+            _Connection, cast(web.Server, self._runner.server), self._standing, self._counts, loop=loop,
+            access_log=_silent, access_log_class=self._counting(), logger=_silent,
             keepalive_timeout=30.0, lingering_time=2.0,
             max_line_size=MOST_LINE, max_field_size=32_768, auto_decompress=False,
         )  # fmt: skip
         self._server = await loop.create_server(
-            self._accept, address, port, ssl=self._tls, ssl_handshake_timeout=10.0, ssl_shutdown_timeout=2.0,
-            backlog=4096, reuse_address=True,
+            lambda: self._accepted(connect()), address, port,
+            ssl=self._tls, ssl_handshake_timeout=10.0, ssl_shutdown_timeout=2.0, backlog=4096, reuse_address=True,
         )  # fmt: skip
         self._sweeping = loop.create_task(self._sweep(), name="listener-sweep")
         bound: int = self._server.sockets[0].getsockname()[1]
@@ -111,29 +131,37 @@ class Listener:
     @property
     def connections(self) -> int:
         """How many are open."""
-        return len(self._runner.server.connections) if self._runner is not None and self._runner.server else 0
+        return len(self._standing)
 
-    def _accept(self) -> asyncio.Protocol:
-        server = self._runner.server if self._runner is not None else None
-        if server is None or self._connect is None or self.connections >= self._most:
-            self._counts.http_dropped["too-many-connections"] += 1
-            return _Dropped()
-        handler = self._connect(server)
-        self._waiting[handler] = time.monotonic()
-        return handler
+    def _accepted(self, connection: _Connection) -> _Connection:
+        self._waiting[connection] = time.monotonic()
+        return connection
 
     @web.middleware
     async def _note_request(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        self._waiting.pop(request.protocol, None)
+        self._waiting.pop(_connection(request), None)
+        response = await handler(request)
+        if _LET_IN not in request and not response.prepared:
+            response.force_close()
+        return response
+
+    @web.middleware
+    async def _let_in(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        if request.path not in OPEN:
+            if not self._standing.let_in(_connection(request)):
+                raise web.HTTPServiceUnavailable(text="too many connections are at work")
+            request[_LET_IN] = True
         return await handler(request)
 
     def _counting(self) -> type[AbstractAccessLogger]:
         """What aiohttp tells of every answer, also of those to what is no request."""
-        waiting, counts = self._waiting, self._counts
+        waiting, standing, counts = self._waiting, self._standing, self._counts
 
         class Counting(AbstractAccessLogger):
             def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-                waiting.pop(request.protocol, None)
+                connection = _connection(request)
+                waiting.pop(connection, None)
+                standing.answered(connection)
                 counts.http_answers[str(response.status)] += 1
 
         return Counting
@@ -143,25 +171,24 @@ class Listener:
         while True:
             await asyncio.sleep(1.0)
             now = time.monotonic()
-            for handler, since in list(self._waiting.items()):
+            for connection, since in list(self._waiting.items()):
                 if now - since > self._head_within:
-                    del self._waiting[handler]
+                    del self._waiting[connection]
                     # Without a transport it never had TLS, or has left.
-                    self._drop(handler, "no-request" if handler.transport is None else "slow-head")
+                    connection.drop("no-request" if connection.transport is None else "slow-head")
             self._drop_slow_readers(now)
 
     def _drop_slow_readers(self, now: float) -> None:
-        unread: dict[RequestHandler, tuple[int, float]] = {}
-        for handler in self._runner.server.connections if self._runner and self._runner.server else ():
-            size = handler.transport.get_write_buffer_size() if handler.transport is not None else 0
-            before, since = self._unread.get(handler, (size, now))
+        unread: dict[_Connection, tuple[int, float]] = {}
+        for connection in list(self._standing):
+            size = connection.transport.get_write_buffer_size() if connection.transport is not None else 0
+            before, since = self._unread.get(connection, (size, now))
             if size and now - since > _READ_WITHIN and size >= before:
-                self._drop(handler, "slow-reader")
+                connection.drop("slow-reader")
             elif size:
-                unread[handler] = size, since if size >= before else now
+                unread[connection] = size, since if size >= before else now
         self._unread = unread
 
-    def _drop(self, handler: RequestHandler, reason: str) -> None:
-        self._counts.http_dropped[reason] += 1
-        if handler.transport is not None:
-            handler.transport.abort()
+
+def _connection(request: web.BaseRequest) -> _Connection:
+    return cast(_Connection, request.protocol)

@@ -60,7 +60,8 @@ def test_limits_are_as_described() -> None:
         f"| content kept, compressed | {whole.memory >> 20} MiB in memory, {whole.disk >> 30} GiB on disk |",
         f"| runs at once; waiting; beyond that 429 | {run.at_once}; {run.queued} |",
         f"| a run's deadline | {run.longest:.0f} s |",
-        f"| HTTP connections; requests that wait for runs | {api.most_connections}; {api.most_waiting} |",
+        "| HTTP connections of users, and as many of strangers; requests that wait for runs "
+        f"| {api.most_connections}; {api.most_waiting} |",
         f"| HTTP body, and the time for it | {api.most_body >> 10} KiB, {api.body_within:.0f} s |",
     ]
     assert [row for row in rows if row not in PAGE] == []
