@@ -10,18 +10,15 @@ from typing import Final
 
 from agent.collectors.base import Collector, Context, Options
 from agent.host import Host
+from common.collection import collection_lines
 from common.errors import UsageError
 from common.kube.own_node import own_node
 from common.model import (
-    Absent,
     Collected,
-    CollectionEntry,
-    Failed,
     FailureCode,
     Metadata,
     Ok,
     Snapshot,
-    State,
     Subtype,
     in_order,
 )
@@ -126,28 +123,13 @@ def snapshot(
     stamp = (now or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return Snapshot(
         metadata=Metadata(version=VERSION, source_node=node, timestamp=stamp),
-        collection=[entry for answer in answers for entry in _entries(answer)],
+        collection=[
+            line
+            for answer in answers
+            for line in collection_lines(answer.collector.name, answer.collector.type, answer.collected)
+        ],
         measurements=in_order(subtypes),
     )
-
-
-def _entries(answer: Answer) -> Iterable[CollectionEntry]:
-    """One line for the collector and what it read, then one for each of its subtypes that was not read."""
-    collector, collected = answer.collector, answer.collected
-    code, reason = _why(collected.ending)
-    read = tuple(sorted(name for name, outcome in collected.subtypes.items() if isinstance(outcome, Ok)))
-    yield CollectionEntry(collector.name, collector.type, collected.state, code=code, reason=reason, subtypes=read)
-    for name, outcome in sorted(collected.subtypes.items()):
-        if not isinstance(outcome, Ok):
-            code, reason = _why(outcome)
-            state = State.FAILED if isinstance(outcome, Failed) else State.ABSENT
-            yield CollectionEntry(collector.name, collector.type, state, name, code, reason)
-
-
-def _why(ending: Absent | Failed | None) -> tuple[FailureCode | None, str]:
-    if isinstance(ending, Failed):
-        return ending.code, ending.reason
-    return None, ending.reason if ending else ""
 
 
 def node_name(environment: Mapping[str, str], host: Host) -> str:

@@ -4,20 +4,27 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final
 
+from msgspec import UnsetType
+from msgspec.structs import replace
+
 from aggregator.blobs import BlobStore
 from aggregator.catalog import Catalog
+from aggregator.cluster_facts import Read, fold_cluster
+from aggregator.cluster_side import ClusterSide, ReadCluster
 from aggregator.counts import Counts
 from aggregator.document import fleet_snapshot
 from aggregator.fold import Folded, NodeFacts, fold
 from aggregator.hub import Hub
 from aggregator.ledger import Entry, Expected, timestamp
 from aggregator.names import NodeNames
+from aggregator.node_objects import NodeObjects
 from aggregator.nodes import Known
+from aggregator.own_facts import Wanted, own_values
 from aggregator.publish import Publisher
 from aggregator.published import as_run
 from aggregator.run import Run
@@ -43,15 +50,21 @@ class Fleet:
     """Hub, runs, folding and publishing, put together."""
 
     def __init__(
-        self, settings: Settings, expected: Callable[[], list[Expected]], publisher: Publisher | None = None
+        self,
+        settings: Settings,
+        expected: Callable[[], list[Expected]],
+        publisher: Publisher | None = None,
+        cluster: ReadCluster | None = None,
     ) -> None:
+        """`cluster` reads what belongs to the cluster itself. Without it there is none."""
         self.settings = settings
         self.counts = Counts()
         self.expected = expected
         self.store = BlobStore(settings.directory, settings.memory, settings.disk)
         self.catalog = Catalog(self.store)
         self.hub = Hub(self.catalog, self.counts, settings.link)
-        self.runs = Runs(self.hub, expected, self._finish, settings.run)
+        self.cluster = ClusterSide(expected, cluster)
+        self.runs = Runs(self.hub, expected, self._finish, settings.run, self.cluster.read)
         self.hub.listener = self.runs
         self.latest: Run | None = None
         """The last run over the whole fleet and all sections that ended in a document."""
@@ -111,7 +124,14 @@ class Fleet:
         metadata = FleetMetadata(VERSION, run.id, timestamp(time.time()))
         with self.reading_content():
             run.document = await asyncio.get_running_loop().run_in_executor(
-                self._folder, self._document, metadata, run.entries, nodes, self._names
+                self._folder,
+                self._document,
+                metadata,
+                run.entries,
+                nodes,
+                self._names,
+                self.cluster.nodes(run),
+                self.cluster.known(run),
             )
         if not run.request.sections and not run.request.selector.nodes and not run.request.selector.labels:
             self._is_last(run, run.document)
@@ -151,13 +171,22 @@ class Fleet:
         return {node: chosen[facts] for node, facts in known.items()}
 
     def _document(
-        self, metadata: FleetMetadata, entries: list[Entry], nodes: Mapping[str, NodeFacts], names: NodeNames
+        self,
+        metadata: FleetMetadata,
+        entries: list[Entry],
+        nodes: Mapping[str, NodeFacts],
+        names: NodeNames,
+        told: Mapping[str, Mapping[str, Scalar]],
+        cluster: Read | None,
     ) -> FleetSnapshot:
         """In the folding thread. Where no node's facts changed, the last fold still holds."""
+        contents = NodeObjects(self.catalog)
+        nodes = {name: contents.add(name, facts, told.get(name, {})) for name, facts in nodes.items()}
         last = self._last_fold
         if last is None or last[0] is not names or last[1] != nodes:
-            last = self._last_fold = (names, nodes, fold(nodes, self.catalog, names))
-        return fleet_snapshot(metadata, entries, last[2], names)
+            last = self._last_fold = (names, nodes, fold(nodes, contents, names))
+        document = fleet_snapshot(metadata, entries, last[2], names)
+        return document if cluster is None else replace(document, cluster=fold_cluster(cluster, names))
 
     def _publish(self, document: FleetSnapshot) -> None:
         """Have the document published; one that is still waiting is overtaken."""
@@ -207,12 +236,18 @@ class Fleet:
             return None
         return self.assemble(name, node.known)
 
-    def assemble(self, name: str, known: Known) -> Snapshot:
-        """A node's snapshot from its pieces."""
+    def own_values(self, name: str, wanted: Sequence[Wanted]) -> list[Scalar | UnsetType]:
+        """A node's last known values of some facts; unset where it has none."""
+        return own_values(self.hub.nodes.get(name), self.catalog, wanted, self.cluster.node(name))
+
+    def assemble(self, name: str, known: Known, alone: bool = True) -> Snapshot:
+        """A node's snapshot from its pieces. What belongs to the whole cluster is in it only if it is shown alone."""
         subtypes: dict[MeasurementType, dict[str, Mapping[str, Scalar]]] = {}
         for digest in known.facts.sections:
             kind, manifest = self.catalog.subtypes(digest)
             subtypes[kind] = {subtype: self.catalog.data(content) for subtype, content in manifest.items()}
         own: dict[MeasurementType, Mapping[str, Own]] = dict(map(self.catalog.identity, known.identities))
         outcome = list(self.catalog.outcome(known.facts.outcome))
-        return assemble(name, known.version, timestamp(known.at), subtypes, own, outcome)
+        snapshot = assemble(name, known.version, timestamp(known.at), subtypes, own, outcome)
+        last = self.latest.document if self.latest is not None and alone else None
+        return self.cluster.complete(snapshot, last)

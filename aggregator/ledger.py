@@ -22,7 +22,8 @@ import msgspec
 
 from aggregator.names import NodeNames
 from common.fleet import LedgerLine, NodeState
-from common.model import CollectionEntry, State
+from common.model import CollectionEntry, Scalar, State
+from common.topology import TaintId
 from common.wire import Closed
 
 NEVER_CONNECTED: Final = "no agent has connected"
@@ -52,6 +53,9 @@ class Expected(msgspec.Struct, frozen=True):
     agent: Agent = Agent.UNKNOWN
     agent_reason: str = ""
     """Why its agent is down, in the cluster's words."""
+    taints: tuple[TaintId, ...] = ()
+    facts: Mapping[str, Scalar] = {}
+    """K8s.node, as the cluster says it."""
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -1,7 +1,7 @@
 """One node's values of some facts, read from the node's content: for facts that the folded document does not hold."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec import UNSET, UnsetType
 
@@ -10,6 +10,8 @@ from aggregator.nodes import Known, Node
 from common.folded_keys import split_key
 from common.model import MeasurementType, Scalar
 from common.section import Own, restored
+
+_TOLD: Final = (MeasurementType.K8S, "node")
 
 
 class Wanted(NamedTuple):
@@ -22,14 +24,23 @@ class Wanted(NamedTuple):
     """Whether it may be a stable fact, and not only one of the node's own."""
 
 
-def own_values(node: Node | None, catalog: Catalog, wanted: Sequence[Wanted]) -> list[Scalar | UnsetType]:
-    """The last known values, in the order asked; unset where the node has none. Content is decoded once for all."""
+def own_values(
+    node: Node | None, catalog: Catalog, wanted: Sequence[Wanted], told: Mapping[str, Scalar]
+) -> list[Scalar | UnsetType]:
+    """The last known values, in the order asked; unset where the node has none. Content is decoded once for all.
+
+    `told` is K8s.node, which no agent knows.
+    """
     if node is None or node.known is None:
         return [UNSET] * len(wanted)
     identities: dict[MeasurementType, Mapping[str, Own]] = dict(map(catalog.identity, node.known.identities))
     stable: dict[tuple[MeasurementType, str], Mapping[str, Scalar]] = {}
     values: list[Scalar | UnsetType] = []
     for one in wanted:
+        if told and (one.kind, one.subtype) == _TOLD:
+            found = held_as(told, one.key)
+            values.append(UNSET if found is None else told[found])
+            continue
         own = identities.get(one.kind, {}).get(one.subtype, Own()).data
         if (found := held_as(own, one.key)) is not None:
             values.append(own[found])

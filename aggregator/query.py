@@ -14,7 +14,6 @@ from typing import Final
 import msgspec
 
 from aggregator.fleet import Fleet
-from aggregator.own_facts import own_values
 from aggregator.query_child import NO_MEMORY, Answer, Given, Request, Verdict
 from aggregator.query_facts import FactTable, Row
 from aggregator.query_names import Name, Named, find_names, variable
@@ -72,8 +71,7 @@ class Queries:
         return await asyncio.to_thread(_result, body, run, document, named, table, answer.verdicts)
 
     def _table(self, named: Named, document: FleetSnapshot) -> FactTable:
-        nodes, catalog = self._fleet.hub.nodes, self._fleet.catalog
-        return FactTable(document, named.names, lambda node, wanted: own_values(nodes.get(node), catalog, wanted))
+        return FactTable(document, named.names, self._fleet.own_values)
 
 
 def _request(named: Named, rows: Sequence[Row]) -> bytes:

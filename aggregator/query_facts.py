@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from aggregator.cluster_facts import cluster_subtypes
 from aggregator.names import unfold_names
 from aggregator.own_facts import Wanted, held_as
 from aggregator.query_child import Given, Missing
@@ -61,6 +62,8 @@ class FactTable:
         self._names = names
         self._read_own = read_own
         self._subtypes = {(m.type, s.subtype): s for m in document.measurements for s in m.subtypes}
+        for kind, folded in cluster_subtypes(document, {name.kind for name in names}):
+            self._subtypes[kind, folded.subtype] = folded
         self._unread = Unread.of(document)
         self._facts = 0
         columns = [self._column(name) for name in names]

@@ -14,7 +14,7 @@ from aggregator.selector import Selector
 from common.errors import Code
 from common.fleet import FleetSnapshot, Group, NodeState
 from common.fleet_api import Progress, RunState
-from common.model import MeasurementType
+from common.model import Collected, MeasurementType
 
 _SHOWN: Final = 5
 """Names of unanswered nodes in a progress line."""
@@ -48,6 +48,8 @@ class Run:
         self.collected_after = 0.0
         """Seconds from the beginning to the last answer or the deadline."""
         self.folded_after = 0.0
+        self.cluster: Collected | None = None
+        """What the API server said of the cluster itself; None without one, and when nobody asked for it."""
         self.document: FleetSnapshot | None = None
         self.pinned = False
         """Whether its document is the fleet's last one."""
@@ -82,7 +84,7 @@ class Run:
 
     def forget_answers(self) -> None:
         """Its ledger is final: what it was made from need not be kept."""
-        self.answers, self.asked, self.expected = {}, set(), []
+        self.answers, self.asked, self.expected, self.cluster = {}, set(), [], None
         self._names, self._open = frozenset(), set()
 
     def forget_document(self) -> None:

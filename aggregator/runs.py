@@ -40,11 +40,16 @@ class Runs:
         expected: Callable[[], list[Expected]],
         finish: Callable[[Run], Coroutine[Any, Any, None]],
         settings: RunSettings,
+        beside: Callable[[Run], Coroutine[Any, Any, None]],
     ) -> None:
-        """`expected` says which nodes there should be; `finish` makes the document of a run whose ledger is final."""
+        """`expected` says which nodes there should be; `finish` makes the document of a run whose ledger is final.
+
+        `beside` is done while the nodes are asked. It ends by the run's deadline.
+        """
         self._hub = hub
         self._expected = expected
         self._finish = finish
+        self._beside = beside
         self._settings = settings
         self._active: dict[str, Run] = {}
         self._queued: dict[str, Run] = {}
@@ -131,8 +136,10 @@ class Runs:
 
     async def _conduct(self, run: Run) -> None:
         """From Collect to document."""
+        beside = asyncio.get_running_loop().create_task(self._beside(run), name=f"beside-{run.id}")
         try:
             await self._collect(run)
+            await beside
             run.state = RunState.FOLDING
             await self._finish(run)
             run.folded_after = time.monotonic() - run.began
@@ -144,6 +151,7 @@ class Runs:
             _log.exception("run failed", extra={"run": run.id})
             self._end(run, f"{type(error).__name__}: {error}")
         finally:
+            beside.cancel()
             self._active.pop(run.id, None)
             if self._queued and len(self._active) < self._settings.at_once:
                 self._begin(self._queued.pop(next(iter(self._queued))))

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from msgspec import UNSET
+
 from common.diff_subject import covers, split_part
 from common.fleet import FleetSnapshot, FoldedEntry
 from common.model import MeasurementType, State
@@ -24,7 +26,22 @@ class Unread:
 
     @classmethod
     def of(cls, document: FleetSnapshot) -> "Unread":
-        return cls(document.collection, len(document.groups))
+        # What the aggregator could not read of the cluster, it could not read for anybody.
+        cluster = () if document.cluster is UNSET else document.cluster.collection
+        lines = (
+            FoldedEntry(
+                collector=line.collector,
+                type=line.type,
+                state=line.state,
+                count=document.summary.folded,
+                subtype=line.subtype,
+                code=line.code,
+                reason=line.reason,
+                subtypes=line.subtypes,
+            )
+            for line in cluster
+        )
+        return cls([*document.collection, *lines], len(document.groups))
 
     def anywhere(self) -> frozenset[int]:
         """Groups on which anything could not be read."""

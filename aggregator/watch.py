@@ -13,12 +13,14 @@ from typing import Final, NamedTuple
 
 from msgspec import UNSET, UnsetType
 
+from aggregator.cluster_drift import cluster_drift, topology_drift
 from aggregator.drift import drift
 from aggregator.fleet import Fleet
 from aggregator.ledger import timestamp
 from common.errors import Code, FleetError
 from common.fleet import FleetSnapshot, NodeState
 from common.fleet_api import (
+    ClusterDrift,
     Drift,
     NodeChange,
     Progress,
@@ -205,7 +207,7 @@ class Watchers:
 
 
 def _drift_events(before: FleetSnapshot, after: FleetSnapshot) -> list[WatchEvent]:
-    return [
+    events: list[WatchEvent] = [
         Drift(
             _now(),
             after.metadata.run,
@@ -215,8 +217,12 @@ def _drift_events(before: FleetSnapshot, after: FleetSnapshot) -> list[WatchEven
             change.facts[:_MOST_FACTS],
             max(0, len(change.facts) - _MOST_FACTS),
         )
-        for change in drift(before, after)
+        for change in (*drift(before, after), *topology_drift(before, after))
     ]
+    if facts := cluster_drift(before, after):
+        left_out = max(0, len(facts) - _MOST_FACTS)
+        events.append(ClusterDrift(_now(), after.metadata.run, before.metadata.run, facts[:_MOST_FACTS], left_out))
+    return events
 
 
 def _now() -> str:

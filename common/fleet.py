@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from common.model import FailureCode, MeasurementType, Scalar, State
+from common.model import CollectionEntry, FailureCode, Measurement, MeasurementType, Scalar, State
 
 FLEET_GROUP: Final = "fleet.eidos.nvidia.com"
 FLEET_VERSION: Final = "v1alpha1"
@@ -151,6 +151,38 @@ class FoldedMeasurement(msgspec.Struct, frozen=True):
     subtypes: list[FoldedSubtype]
 
 
+class NodeTaint(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One taint, and who has it. No nodes: all nodes of the ledger."""
+
+    key: str
+    effect: str
+    count: int
+    value: str = ""
+    nodes: str = ""
+
+
+class NodeLabel(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One label with its value, and who has it. No nodes: all nodes of the ledger."""
+
+    key: str
+    value: str
+    count: int
+    nodes: str = ""
+
+
+class ClusterFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What belongs to the cluster rather than to a node: read once for the document, by the aggregator."""
+
+    id: str
+    """Names these facts: the same in every document as long as they are the same."""
+    collection: list[CollectionEntry]
+    measurements: list[Measurement]
+    taints: list[NodeTaint] = []
+    labels: list[NodeLabel] = []
+    scattered: list[str] = []
+    """Labels with more than 256 values, which are left out. They are with each Node."""
+
+
 class NodeTable(msgspec.Struct, frozen=True):
     """Node names that do not fold. Positions count on through all tables of a document."""
 
@@ -176,6 +208,8 @@ class FleetSnapshot(
     outliers: list[Outlier]
     collection: list[FoldedEntry]
     measurements: list[FoldedMeasurement]
+    cluster: ClusterFacts | UnsetType = UNSET
+    """Unset where there is no cluster, and when only measurement types were asked for that are not of it."""
     node_table: list[NodeTable] = []
     left_out: list[str] | UnsetType = UNSET
     """Parts that this text has not, or not whole: it is an excerpt, and the whole is stored beside it."""

@@ -238,6 +238,18 @@ class Drift(msgspec.Struct, frozen=True, tag="drift", tag_field="event"):
     """Facts beyond the first 50."""
 
 
+class ClusterDrift(msgspec.Struct, frozen=True, tag="cluster", tag_field="event"):
+    """What belongs to the cluster itself is not what it was in the snapshot before: its version, images, policies."""
+
+    at: str
+    run: str
+    before: str
+    """The run of the snapshot before."""
+    facts: list[DriftFact]
+    more: int
+    """Facts beyond the first 50."""
+
+
 class WatchAlive(msgspec.Struct, frozen=True, tag="alive", tag_field="event"):
     """Nothing happened for a while."""
 
@@ -264,7 +276,7 @@ class WatchEnd(msgspec.Struct, frozen=True, tag="end", tag_field="event"):
     reason: str
 
 
-WatchEvent = WatchStart | NodeChange | RunChange | Drift | WatchAlive | WatchEnd
+WatchEvent = WatchStart | NodeChange | RunChange | Drift | ClusterDrift | WatchAlive | WatchEnd
 """One line of GET /v1/watch."""
 
 

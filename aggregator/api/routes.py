@@ -116,7 +116,8 @@ class Api:
     async def node(self, request: web.Request) -> web.Response:
         """One node's last known snapshot, as one-shot mode would have written it there."""
         name = request.match_info["node"]
-        document = self._fleet.snapshot_of(name)
+        with self._fleet.reading_content():
+            document = await asyncio.to_thread(self._fleet.snapshot_of, name)
         if document is None:
             raise FleetError(Code.FLEET_NOT_FOUND, f"nothing is known of a node {name[:253]!r}")
         return await render(request, document)

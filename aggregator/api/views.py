@@ -1,14 +1,15 @@
 """What the API shows of the fleet besides the document itself. No HTTP here."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from aggregator.cluster_facts import cluster_subtypes
 from aggregator.fleet import Fleet
 from aggregator.ledger import timestamp
 from aggregator.names import unfold_names
-from aggregator.own_facts import Wanted, own_values
+from aggregator.own_facts import Wanted
 from aggregator.run import Run
 from aggregator.unfold import value_by_group
 from common.errors import Code, FleetError
@@ -50,29 +51,33 @@ def nodes(fleet: Fleet, after: str, limit: int, states: frozenset[str]) -> tuple
 
 def fact(fleet: Fleet, run: Run, document: FleetSnapshot, text: str, after: str, limit: int) -> FactView:
     """`Type.subtype.key` across the fleet; reads content. Raises FleetError when nobody has it."""
-    for kind, subtype, key in _readings(document, text):
-        folded = next(
-            (s for m in document.measurements if m.type is kind for s in m.subtypes if s.subtype == subtype), None
-        )
+    unknown = FleetError(Code.FLEET_NOT_FOUND, f"no node has a fact {text[:200]!r}", "Write it as Type.subtype.key.")
+    kind_text = text.partition(".")[0]
+    kind = next((kind for kind in MeasurementType if kind.value.lower() == kind_text.lower()), None)
+    if kind is None:
+        raise unknown
+    subtypes = _subtypes(document, kind)
+    for subtype, key in _readings(subtypes, text):
+        folded = subtypes.get(subtype)
         if folded is not None and key not in folded.scattered and (values := _values(document, folded, key)):
             return FactView(kind, subtype, key, values)
         own, more = _own(fleet, run, (kind, subtype, key), after, limit)
         if own:
             return FactView(kind, subtype, key, own=own, more=more)
-    raise FleetError(Code.FLEET_NOT_FOUND, f"no node has a fact {text[:200]!r}", "Write it as Type.subtype.key.")
+    raise unknown
 
 
-def _readings(document: FleetSnapshot, text: str) -> Iterator[tuple[MeasurementType, str, str]]:
+def _subtypes(document: FleetSnapshot, kind: MeasurementType) -> dict[str, FoldedSubtype]:
+    """By name, those of the cluster itself among them."""
+    of_nodes = {s.subtype: s for m in document.measurements if m.type is kind for s in m.subtypes}
+    return of_nodes | {folded.subtype: folded for _, folded in cluster_subtypes(document, [kind])}
+
+
+def _readings(known: Container[str], text: str) -> list[tuple[str, str]]:
     """The ways to read it: subtypes have dots of their own (`SystemD.containerd.service.Delegate`)."""
-    kind_text, _, rest = text.partition(".")
-    kind = next((kind for kind in MeasurementType if kind.value.lower() == kind_text.lower()), None)
-    if kind is None:
-        return
-    known = {s.subtype for m in document.measurements if m.type is kind for s in m.subtypes}
-    parts = rest.split(".")
+    parts = text.partition(".")[2].split(".")
     cuts = [(".".join(parts[:cut]), ".".join(parts[cut:])) for cut in range(1, len(parts))]
-    for subtype, key in sorted(cuts, key=lambda cut: (cut[0] not in known, len(cut[0]))):
-        yield kind, subtype, key
+    return sorted(cuts, key=lambda cut: (cut[0] not in known, len(cut[0])))
 
 
 def _values(document: FleetSnapshot, folded: FoldedSubtype, key: str) -> list[FactValue]:
@@ -110,7 +115,7 @@ def _own(
     for name in _after(sorted(run.group_of()), after):
         if len(found) == limit:
             return found, max(found)
-        (value,) = own_values(fleet.hub.nodes.get(name), fleet.catalog, [Wanted(*place)])
+        (value,) = fleet.own_values(name, [Wanted(*place)])
         if value is not UNSET:
             found[name] = value
     return found, ""

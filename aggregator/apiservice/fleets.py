@@ -62,7 +62,7 @@ class FleetSource:
             status=stored.value,
         )
 
-    async def wholes(self, stored: Sequence[Stored[FleetStatus]]) -> list[Item]:
+    async def wholes(self, stored: Sequence[Stored[FleetStatus]], alone: bool = False) -> list[Item]:
         """See Source."""
         return [self.item(each) for each in stored]
 

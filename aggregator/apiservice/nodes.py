@@ -149,19 +149,19 @@ class NodeSource:
             uid = self._uids[name] = str(uuid5(NAMESPACE_DNS, f"{name}.{self.resource}.{FLEET_GROUP}"))
         return uid
 
-    async def wholes(self, stored: Sequence[Stored[NodeSnapshotStatus]]) -> list[Item]:
+    async def wholes(self, stored: Sequence[Stored[NodeSnapshotStatus]], alone: bool = False) -> list[Item]:
         """See Source. The snapshots are the last known ones at this moment."""
         with self._fleet.reading_content():
             known = [
                 (each, node.known if (node := self._fleet.hub.nodes.get(each.name)) else None) for each in stored
             ]
-            return await asyncio.to_thread(lambda: [self._whole(each, of) for each, of in known])
+            return await asyncio.to_thread(lambda: [self._whole(each, of, alone) for each, of in known])
 
-    def _whole(self, stored: Stored[NodeSnapshotStatus], known: Known | None) -> NodeSnapshot:
+    def _whole(self, stored: Stored[NodeSnapshotStatus], known: Known | None, alone: bool) -> NodeSnapshot:
         item = self.item(stored)
         if known is None:
             return item
-        snapshot = self._fleet.assemble(stored.name, known)
+        snapshot = self._fleet.assemble(stored.name, known, alone)
         return msgspec.structs.replace(item, snapshot=Raw(msgspec.json.encode(for_the_api(snapshot))))
 
     def cells(self, stored: Stored[NodeSnapshotStatus]) -> list[Any]:

@@ -53,7 +53,7 @@ class Resource(Generic[T]):
             raise not_found(self._source.resource, name)
         if form is not Form.PLAIN:
             return json_answer(self._renderer.encoded(stored, form))
-        (whole,) = await self._source.wholes([stored])
+        (whole,) = await self._source.wholes([stored], alone=True)
         return json_answer(msgspec.json.encode(whole))
 
     async def listing(self, request: web.Request) -> web.StreamResponse:

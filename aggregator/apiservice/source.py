@@ -34,8 +34,8 @@ class Source(Protocol[T]):
     def item(self, stored: Stored[T]) -> Item:
         """The object as lists show it."""
 
-    async def wholes(self, stored: Sequence[Stored[T]]) -> list[Item]:
-        """Objects with everything, as they are shown one by one; in the same order."""
+    async def wholes(self, stored: Sequence[Stored[T]], alone: bool = False) -> list[Item]:
+        """Objects with everything, in the same order. `alone`: also with what would be the same in all of them."""
 
     def cells(self, stored: Stored[T]) -> list[Any]:
         """Its row, in the order of the columns."""

@@ -5,6 +5,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import aclosing
+from sys import intern
 from typing import Final
 
 import msgspec
@@ -14,8 +15,10 @@ from aggregator.ledger import Expected
 from common.errors import EidosError
 from common.kube.call import Params, path_of
 from common.kube.client import Kube
-from common.kube.types import Condition, LabelledMeta
+from common.kube.facts import node_facts
+from common.kube.types import Condition, LabelledMeta, NodeInfo, NodeSpec
 from common.kube.watch import ChangeKind, Reset, watch
+from common.topology import TaintId
 
 _log: Final = logging.getLogger(__name__)
 _NODES: Final = path_of("v1", "nodes")
@@ -23,14 +26,16 @@ _AGENTS: Final = "app.kubernetes.io/name=eidos,app.kubernetes.io/component=agent
 _AGAIN_AFTER: Final = 5.0
 
 
-class _Status(msgspec.Struct, frozen=True, gc=False):
+class _Status(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     conditions: list[Condition] = []
+    node_info: NodeInfo = NodeInfo()
 
 
 class NodeObject(msgspec.Struct, frozen=True, gc=False):
     """core/v1 Node, the part that matters here."""
 
     metadata: LabelledMeta = LabelledMeta()
+    spec: NodeSpec = NodeSpec()
     status: _Status = _Status()
 
 
@@ -138,15 +143,28 @@ class ExpectedNodes:
 
 
 def _expected(node: NodeObject) -> Expected:
-    ready = next((condition for condition in node.status.conditions if condition.type == "Ready"), None)
-    if ready is None:
-        return Expected(node.metadata.name, False, "kubelet has not reported yet", node.metadata.labels)
-    if ready.status == "True":
-        return Expected(node.metadata.name, labels=node.metadata.labels)
-    if ready.status == "Unknown":
-        return Expected(node.metadata.name, False, "kubelet has fallen silent", node.metadata.labels)
-    reason = f"kubelet says that the node is not ready ({ready.reason})"
-    return Expected(node.metadata.name, False, reason, node.metadata.labels)
+    name, status = node.metadata.name, node.status
+    facts = node_facts(name, node.spec.provider_id, status.node_info)
+    ready, reason = _readiness(next((one for one in status.conditions if one.type == "Ready"), None))
+    return Expected(
+        name,
+        ready,
+        reason,
+        node.metadata.labels,
+        taints=tuple(TaintId(taint.key, taint.effect, taint.value) for taint in node.spec.taints),
+        # Thousands of nodes say the same.
+        facts={key: intern(str(value)) for key, value in facts.items()},
+    )
+
+
+def _readiness(condition: Condition | None) -> tuple[bool, str]:
+    if condition is None:
+        return False, "kubelet has not reported yet"
+    if condition.status == "True":
+        return True, ""
+    if condition.status == "Unknown":
+        return False, "kubelet has fallen silent"
+    return False, f"kubelet says that the node is not ready ({condition.reason})"
 
 
 def _with_agent(node: Expected, state: AgentState) -> Expected:

@@ -23,6 +23,7 @@ from aggregator.cluster.lease import Elector, Standing
 from aggregator.cluster.nodes import ExpectedNodes
 from aggregator.cluster.options import AGENT_ACCOUNT, LEASE, Options
 from aggregator.cluster.publishing import LeaderPublisher
+from aggregator.cluster.reading import ClusterReader
 from aggregator.cluster.tlsfiles import TlsFiles
 from aggregator.cluster.tokens import ClusterKeys, TokenReviewer
 from aggregator.cluster.users import ClusterUsers
@@ -49,6 +50,8 @@ class ClusterService:
         self._kube = Kube(target)
         # Every attempt has its time, and none waits behind the connections of watches.
         self._lease_kube = Kube(target, retry=Retry(attempts=1))
+        # Who asks for a snapshot does not wait long for an API server that is away.
+        self._facts_kube = Kube(target, retry=Retry(attempts=2, seconds=2.0))
         self._nodes = ExpectedNodes(self._kube, namespace, options.node_selector)
         self._elector = Elector(self._lease_kube, namespace, LEASE, options.identity)
         self._publisher = LeaderPublisher(self._kube, namespace, self._elector)
@@ -63,7 +66,8 @@ class ClusterService:
         reviewer = TokenReviewer(self._kube, account, self._nodes.node_of_pod)
         self._authenticator = Authenticator(self._keys, "", account, reviewer)
         self._front_proxy = FrontProxy()
-        self._fleet = Fleet(options.settings, self._nodes.expected, self._publisher)
+        cluster = ClusterReader(self._facts_kube)
+        self._fleet = Fleet(options.settings, self._nodes.expected, self._publisher, cluster)
         self.server = Server(
             self._fleet,
             self._authenticator,
@@ -96,6 +100,7 @@ class ClusterService:
             await self.server.stop()
             await self._kube.__aexit__()
             await self._lease_kube.__aexit__()
+            await self._facts_kube.__aexit__()
 
     async def _duties(self) -> None:
         """Do what our standing asks for. Raises what goes wrong with it."""

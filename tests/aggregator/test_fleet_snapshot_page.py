@@ -7,14 +7,28 @@ from pathlib import Path
 import msgspec
 
 import common.fleet
+from aggregator.cluster_facts import Read, fold_cluster
 from aggregator.document import fleet_snapshot
 from aggregator.fold import fold
-from aggregator.ledger import Entry
+from aggregator.ledger import Entry, Expected
 from aggregator.names import NodeNames
 from aggregator.unfold import unfold
 from common.fleet import FleetMetadata, FleetSnapshot, NodeState
 from common.formats import Format, dump_plain
-from common.model import CollectionEntry, FailureCode, MeasurementType, Scalar, Snapshot, State, Subtype, in_order
+from common.model import (
+    Collected,
+    CollectionEntry,
+    Failed,
+    FailureCode,
+    MeasurementType,
+    Ok,
+    Scalar,
+    Snapshot,
+    State,
+    Subtype,
+    in_order,
+)
+from common.topology import TaintId
 from tests.common.test_section import snapshot_of
 from tests.fleet.contents import facts_of
 
@@ -58,12 +72,26 @@ def _entry(node: str) -> Entry:
 
 
 def test_the_example_is_what_is_written_and_unfolds() -> None:
-    (shown,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    shown, _ = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     assert shown == dump_plain(example(), Format.YAML).decode()
     facts = unfold(example())
     assert sorted(facts) == NODES[:-1]
     assert facts["gpu-05"][MeasurementType.OS, "sysctl"] == {"/proc/sys/vm/swappiness": "10"}
     assert (MeasurementType.OS, "network") not in facts["gpu-06"]
+
+
+def test_the_clusters_part_is_what_is_written() -> None:
+    _, shown = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    tainted = (TaintId("nvidia.com/gpu", "NoSchedule", "present"),)
+    labels = [{"kubernetes.io/hostname": node, "kubernetes.io/arch": "amd64"} for node in NODES]
+    nodes = [
+        Expected(node, labels=mine, taints=tainted if node < SILENT else ())
+        for node, mine in zip(NODES, labels, strict=True)
+    ]
+    server: dict[str, Scalar] = {"version": "v1.36.3", "platform": "linux/amd64"}
+    forbidden = Failed(FailureCode.API_FORBIDDEN, "list pods is forbidden: ...")
+    read = Read(Collected.of({"server": Ok(server), "image": forbidden}), nodes)
+    assert shown == dump_plain({"cluster": fold_cluster(read, NodeNames(NODES))}, Format.YAML).decode()
 
 
 def test_every_field_is_described() -> None:

@@ -9,10 +9,12 @@ import pytest
 from aggregator.cluster.agentpods import AgentPod, best, node_of, state_of
 from aggregator.cluster.nodes import ExpectedNodes
 from aggregator.ledger import Agent, Expected
+from common.topology import TaintId
 from tests.aggregator.cluster.conftest import kube_of
 from tests.fakes.apiserver import FakeApiServer
 from tests.fleet.scene import until
 
+GPU_ONLY = TaintId("gpu", "NoSchedule", "")
 LABELS = {"app.kubernetes.io/name": "eidos", "app.kubernetes.io/component": "agent"}
 
 
@@ -105,7 +107,11 @@ def node(name: str, status: str = "True", reason: str = "KubeletReady", **labels
 
 
 async def test_following_a_cluster(api: FakeApiServer) -> None:
-    api.add("nodes", node("n1", zone="a"))
+    first = node("n1", zone="a")
+    first["spec"] = {"providerID": "gce://p/z/n1", "taints": [{"key": "gpu", "effect": "NoSchedule"}]}
+    first["status"]["nodeInfo"] = {"kubeletVersion": "v1.36.3"}
+    facts = {"source-node": "n1", "provider": "gke", "provider-id": "gce://p/z/n1", "kubelet-version": "v1.36.3"}
+    api.add("nodes", first)
     api.add("nodes", node("n2", "False", "KubeletNotReady"))
     api.add("pods", pod(container(running={})), "eidos")
     async with kube_of(api) as kube:
@@ -115,8 +121,8 @@ async def test_following_a_cluster(api: FakeApiServer) -> None:
         none = "no agent's pod is on the node"
         not_ready = "kubelet says that the node is not ready (KubeletNotReady)"
         assert nodes.expected() == [
-            Expected("n1", labels={"zone": "a"}, agent=Agent.RUNNING),
-            Expected("n2", False, not_ready, {}, Agent.DOWN, none),
+            Expected("n1", labels={"zone": "a"}, agent=Agent.RUNNING, taints=(GPU_ONLY,), facts=facts),
+            Expected("n2", False, not_ready, {}, Agent.DOWN, none, facts={"source-node": "n2"}),
         ]
         assert nodes.node_of_pod("uid-p") == "n1"
         assert nodes.node_of_pod("uid-q") is None
