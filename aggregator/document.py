@@ -8,6 +8,7 @@ from aggregator.fold_subtype import SubtypeFold
 from aggregator.ledger import Entry, fold_ledger
 from aggregator.names import NodeNames
 from aggregator.outliers import outliers
+from aggregator.vocabulary import Vocabulary, agent_lines
 from common.fleet import FleetMetadata, FleetSnapshot, Summary
 
 
@@ -15,7 +16,9 @@ def fleet_snapshot(
     metadata: FleetMetadata, entries: Sequence[Entry], folded: Folded, names: NodeNames
 ) -> FleetSnapshot:
     """The document of one run. `folded` holds the facts known of each node, fresh or last known."""
-    odd = outliers(folded)
+    versions = {entry.node: entry.version for entry in entries}
+    spoken = [frozenset(versions.get(node, "") for node in nodes) for nodes in folded.members]
+    odd = outliers(folded, Vocabulary(folded.measurements, spoken))
     return FleetSnapshot(
         metadata=metadata,
         summary=Summary(
@@ -29,6 +32,7 @@ def fleet_snapshot(
             scattered=sum(len(subtype.scattered) for subtype in folded.subtypes.values()),
         ),
         ledger=fold_ledger(entries, names),
+        agents=agent_lines({node: versions.get(node, "") for nodes in folded.members for node in nodes}, names),
         groups=folded.groups,
         outliers=odd,
         collection=folded.collection,

@@ -45,7 +45,8 @@ def _shorter(document: FleetSnapshot) -> Iterator[FleetSnapshot]:
         count //= 2
         yield replace(document, groups=document.groups[:count], left_out=left_out)
     # Names are most of what is left of a fleet of which none fold.
-    yield replace(document, groups=[], ledger=[], node_table=[], left_out=[*left_out, "ledger", "nodeTable"])
+    left_out = [*left_out, "ledger", "agents", "nodeTable"]
+    yield replace(document, groups=[], ledger=[], agents=[], node_table=[], left_out=left_out)
 
 
 def _server(cluster: ClusterFacts) -> ClusterFacts:

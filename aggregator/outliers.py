@@ -3,7 +3,7 @@
 A node is odd only beside nodes like it. So each group is compared with those at least `TIMES_LARGER` times its size,
 and described by what sets it apart from the nearest of them. A group with more than `MOST_FACTS` differences from
 every larger one is another kind of machine, not an outlier. What could not be read on a node sets it apart in no way:
-that is how its collectors ended, which the document tells beside.
+that is how its collectors ended, which the document tells beside. Nor does what agents of its version never report.
 """
 
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from msgspec import UNSET
 from aggregator.fold import Folded
 from aggregator.fold_subtype import Slot, value_indexes
 from aggregator.unread import Unread
+from aggregator.vocabulary import Vocabulary
 from common.fleet import Outlier, OutlierFact
 
 TIMES_LARGER: Final = 2
@@ -25,9 +26,9 @@ _MOST_KNOWN: Final = 100_000
 """Distances kept at once, so that thousands of all-different nodes stay bounded in memory."""
 
 
-def outliers(folded: Folded) -> list[Outlier]:
+def outliers(folded: Folded, vocabulary: Vocabulary) -> list[Outlier]:
     """The outliers, those with the fewest differing facts first; at most `MOST_OUTLIERS` of them."""
-    distances = _Distances(folded)
+    distances = _Distances(folded, vocabulary)
     found: list[tuple[int, int, int]] = []
     for group in folded.groups:
         nearest = _nearest(folded, distances, group.group)
@@ -63,8 +64,9 @@ def _nearest(folded: Folded, distances: "_Distances", group: int) -> tuple[int, 
 class _Distances:
     """In how many facts two groups differ. A whole subtype that one of them has not counts as one."""
 
-    def __init__(self, folded: Folded) -> None:
+    def __init__(self, folded: Folded, vocabulary: Vocabulary) -> None:
         self._folded = folded
+        self._vocabulary = vocabulary
         self._unread = Unread(folded.collection, len(folded.groups))
         self._partial = self._unread.anywhere()
         self._known: dict[tuple[Slot, int, int], int] = {}
@@ -101,17 +103,22 @@ class _Distances:
 
     def _was_read(self, group: int, slot: Slot, key: str = "") -> bool:
         """Whether what a group lacks is really not there."""
-        if group not in self._partial:
+        if group not in self._partial and not self._vocabulary.is_mixed:
             return True
         without = self._without.get((slot, key))
         if without is None:
             if len(self._without) >= _MOST_KNOWN:
                 self._without.clear()
-            without = self._without[slot, key] = self._unread.groups(slot.kind, slot.name, key)
+            without = self._without[slot, key] = self._silent(slot, key)
         return group not in without
 
+    def _silent(self, slot: Slot, key: str) -> frozenset[int]:
+        where = slot.kind, slot.name, key
+        return self._unread.groups(*where) | self._vocabulary.silent(*where)
+
     def _within(self, slot: Slot, first: int, second: int) -> int:
-        if first in self._partial or second in self._partial:
+        spoken = self._vocabulary.spoken
+        if first in self._partial or second in self._partial or spoken[first] != spoken[second]:
             return sum(1 for _ in self.differing(slot, first, second))
         mine, other = self._folded.variants[first][slot], self._folded.variants[second][slot]
         known = self._known.get((slot, mine, other))

@@ -19,7 +19,7 @@ from aggregator.names import unfold_names
 from aggregator.run import Run, RunRequest
 from common.document import load_document
 from common.errors import Code, EidosError, InputError
-from common.fleet import FLEET_API_VERSION, FleetSnapshot, Group, LedgerLine, NodeState
+from common.fleet import FLEET_API_VERSION, AgentLine, FleetSnapshot, Group, LedgerLine, NodeState
 from common.fleet_api import RunState
 from common.nodeset import unfold_indexes
 
@@ -77,6 +77,8 @@ def _check(document: FleetSnapshot) -> None:
     expected = _members(document, document.ledger, "ledger")
     folded = _members(document, document.groups, "groups")
     _require(folded <= expected, "nodes of its groups are not in its ledger")
+    named = [line for line in document.agents if line.nodes]
+    _require(_members(document, named, "agents") <= folded, "nodes of its agents are in none of its groups")
     groups = range(len(document.groups))
     _require([group.group for group in document.groups] == [*groups], "its groups do not count on")
     states: Counter[str] = Counter()
@@ -91,7 +93,7 @@ def _check(document: FleetSnapshot) -> None:
     _require(all(index in groups for index in _referred(document)), "it refers to groups that it has not")
 
 
-def _members(document: FleetSnapshot, sets: Sequence[LedgerLine] | Sequence[Group], part: str) -> set[str]:
+def _members(document: FleetSnapshot, sets: Sequence[AgentLine | LedgerLine | Group], part: str) -> set[str]:
     """The nodes of sets that share none."""
     members: set[str] = set()
     for each in sets:

@@ -20,6 +20,7 @@ from aggregator.ledger import timestamp
 from common.errors import Code, FleetError
 from common.fleet import FleetSnapshot, NodeState
 from common.fleet_api import (
+    AgentChange,
     ClusterDrift,
     Drift,
     NodeChange,
@@ -207,6 +208,7 @@ class Watchers:
 
 
 def _drift_events(before: FleetSnapshot, after: FleetSnapshot) -> list[WatchEvent]:
+    changes = list(drift(before, after))
     events: list[WatchEvent] = [
         Drift(
             _now(),
@@ -217,7 +219,22 @@ def _drift_events(before: FleetSnapshot, after: FleetSnapshot) -> list[WatchEven
             change.facts[:_MOST_FACTS],
             max(0, len(change.facts) - _MOST_FACTS),
         )
-        for change in (*drift(before, after), *topology_drift(before, after))
+        for change in (*changes, *topology_drift(before, after))
+        if change.facts
+    ]
+    events += [
+        AgentChange(
+            _now(),
+            after.metadata.run,
+            before.metadata.run,
+            len(change.nodes),
+            fold_names(change.nodes),
+            *change.versions,
+            list(change.beyond[:_MOST_FACTS]),
+            max(0, len(change.beyond) - _MOST_FACTS),
+        )
+        for change in changes
+        if all(change.versions) and change.versions[0] != change.versions[1]
     ]
     if facts := cluster_drift(before, after):
         left_out = max(0, len(facts) - _MOST_FACTS)

@@ -11,7 +11,7 @@ from cli.options import Duration
 
 if TYPE_CHECKING:
     from cli.fleet_transport import ClusterConnection, Connection
-    from common.fleet_api import ClusterDrift, Drift, NodeChange, Progress, WatchEvent
+    from common.fleet_api import AgentChange, ClusterDrift, Drift, NodeChange, Progress, WatchEvent
 
 EXAMPLES: Final = """\
 \b
@@ -108,7 +108,7 @@ def _as_text() -> "Callable[[WatchEvent], None]":
 def lines(event: "WatchEvent", colour: bool) -> Iterator[str]:
     """An event for a person; nothing for a mere sign of life."""
     from cli.text import style
-    from common.fleet_api import ClusterDrift, Drift, NodeChange, RunChange, WatchStart
+    from common.fleet_api import AgentChange, ClusterDrift, Drift, NodeChange, RunChange, WatchStart
 
     at = style(event.at[11:19], colour, fg="bright_black")
     if isinstance(event, WatchStart):
@@ -118,7 +118,7 @@ def lines(event: "WatchEvent", colour: bool) -> Iterator[str]:
         yield f"{at}  {_run(event.progress, colour)}"
     elif isinstance(event, NodeChange):
         yield f"{at}  {_nodes(event, colour)}"
-    elif isinstance(event, Drift | ClusterDrift):
+    elif isinstance(event, Drift | AgentChange | ClusterDrift):
         yield from _drift(at, event, colour)
 
 
@@ -145,16 +145,20 @@ def _nodes(change: "NodeChange", colour: bool) -> str:
     return f"{who} {link}{state}{f': {visible(change.reason)}' if change.reason else ''}"
 
 
-def _drift(at: str, event: "Drift | ClusterDrift", colour: bool) -> Iterator[str]:
+def _drift(at: str, event: "Drift | AgentChange | ClusterDrift", colour: bool) -> Iterator[str]:
     from cli.fleet_text import names, shown
     from cli.text import style, visible
-    from common.fleet_api import ClusterDrift
+    from common.fleet_api import AgentChange, ClusterDrift
 
     if isinstance(event, ClusterDrift):
         who = "cluster"
     else:
         who = f"{style(names(event.nodes), colour, bold=True)} ({event.count})"
-    yield f"{at}  {who} {style('drift', colour, fg='yellow')} since run {event.before}"
+    if isinstance(event, AgentChange):
+        only = "; only one of them reports, on any node:" if event.facts else ""
+        yield f"{at}  {who} agent {visible(event.version_before)} -> {visible(event.version)}{only}"
+    else:
+        yield f"{at}  {who} {style('drift', colour, fg='yellow')} since run {event.before}"
     for fact in event.facts:
         name = f"{fact.type.value}.{visible(fact.subtype)}.{visible(fact.key)}"
         yield f"            {name}  {shown(fact.before)} -> {shown(fact.after)}"

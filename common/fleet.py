@@ -71,6 +71,14 @@ class LedgerLine(msgspec.Struct, frozen=True, omit_defaults=True):
     or when the document has no facts of them."""
 
 
+class AgentLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Nodes whose facts were collected by agents of one version. No nodes: all that the document has facts of."""
+
+    version: str
+    count: int
+    nodes: str = ""
+
+
 class Group(msgspec.Struct, frozen=True):
     """Nodes whose stable facts are all the same, and whose collectors ended the same way."""
 
@@ -204,6 +212,7 @@ class FleetSnapshot(
     metadata: FleetMetadata
     summary: Summary
     ledger: list[LedgerLine]
+    agents: list[AgentLine] = []
     groups: list[Group]
     outliers: list[Outlier]
     collection: list[FoldedEntry]

@@ -250,6 +250,23 @@ class ClusterDrift(msgspec.Struct, frozen=True, tag="cluster", tag_field="event"
     """Facts beyond the first 50."""
 
 
+class AgentChange(msgspec.Struct, frozen=True, tag="agents", tag_field="event", rename="kebab"):
+    """Nodes whose agents are of another version than in the snapshot before. It is no drift."""
+
+    at: str
+    run: str
+    before: str
+    """The run of the snapshot before."""
+    count: int
+    nodes: str
+    version_before: str
+    version: str
+    facts: list[DriftFact]
+    """What only agents of one of the versions report, on whatever node: it cannot be told whether it changed."""
+    more: int
+    """Facts beyond the first 50."""
+
+
 class WatchAlive(msgspec.Struct, frozen=True, tag="alive", tag_field="event"):
     """Nothing happened for a while."""
 
@@ -276,7 +293,7 @@ class WatchEnd(msgspec.Struct, frozen=True, tag="end", tag_field="event"):
     reason: str
 
 
-WatchEvent = WatchStart | NodeChange | RunChange | Drift | ClusterDrift | WatchAlive | WatchEnd
+WatchEvent = WatchStart | NodeChange | RunChange | Drift | AgentChange | ClusterDrift | WatchAlive | WatchEnd
 """One line of GET /v1/watch."""
 
 

@@ -63,12 +63,12 @@ def _snapshot(node: str) -> Snapshot:
 
 def _entry(node: str) -> Entry:
     if node == SILENT:
-        return Entry(node, NodeState.TIMEOUT, "no answer within 10 s", facts_at=1767265200.0)
+        return Entry(node, NodeState.TIMEOUT, "no answer within 10 s", facts_at=1767265200.0, version="0.1.0")
     if node == NEVER_SEEN:
         return Entry(node, NodeState.NO_AGENT, "no agent has connected")
     if node == "gpu-06":
-        return Entry(node, NodeState.PARTIAL, "network (timeout)", fresh=True)
-    return Entry(node, NodeState.OK, fresh=True)
+        return Entry(node, NodeState.PARTIAL, "network (timeout)", fresh=True, version="0.1.0")
+    return Entry(node, NodeState.OK, fresh=True, version="0.1.0")
 
 
 def test_the_example_is_what_is_written_and_unfolds() -> None:

@@ -15,9 +15,12 @@ from tests.fleet.processes import Agent, Aggregator, Client
 from tests.fleet.versioned import NEXT
 from tests.hosts.archive import load, unpack
 
+pytestmark = pytest.mark.timeout(300)
+
 NODES = ("n1", "n2", "n3")
 NOW: Sequence[str] = ()
 LATER = ("tests.fleet.versioned", "next")
+LATER_KNOWING_MORE = ("tests.fleet.versioned", "next-facts")
 HOST = Path(__file__).parents[1] / "hosts" / "small-vm" / "tree.txt"
 REFUSED = "link down: the agent speaks another version of the protocol"
 
@@ -82,6 +85,14 @@ def ends(document: Any) -> dict[str, str]:
     return {line["nodes"]: line.get("reason", "") for line in document["ledger"]}
 
 
+def until_told(watch: Iterator[Any], document: Any) -> Iterator[Any]:
+    """What a watch has to say up to the end of a document's run."""
+    progress: Any = {}
+    while progress.get("run") != document["metadata"]["run"] or progress["state"] != "done":
+        yield (event := next(watch))
+        progress = event.get("progress", {})
+
+
 def versions(fleet: Fleet) -> set[str]:
     """Which versions of the agent collected what is known."""
     return {fleet.client.get(f"/v1/nodes/{node}")["metadata"]["version"] for node in NODES}
@@ -92,9 +103,10 @@ def test_an_upgrade_and_the_way_back_change_nobody(fleet: Fleet) -> None:
     before = groups(fleet.document())
     assert [nodes for _, nodes in before] == ["n[1-3]"]
     fleet.put_aggregator(LATER)
+    fleet.client.wait_for("eidos_links", 3)
     assert groups(fleet.document()) == before, "old agents, and a new aggregator that learns all of them anew"
     watch = fleet.client.follow("/v1/watch?seconds=600")
-    events = [next(watch)]
+    next(watch)
     for nodes in (["n1"], ["n2", "n3"]):
         fleet.put_agents(LATER, *nodes)
         document = fleet.document()
@@ -104,13 +116,16 @@ def test_an_upgrade_and_the_way_back_change_nobody(fleet: Fleet) -> None:
     assert versions(fleet) == {NEXT}
     fetched = fleet.client.metric("eidos_contents_received_total")
     fleet.put_agents(LATER, "n2")
-    last = fleet.document()["metadata"]["run"]
+    document = fleet.document()
     assert fleet.client.metric("eidos_contents_received_total") == fetched, "what others hold is not fetched again"
-    # Drift of a run is told with its end.
-    while (progress := events[-1].get("progress", {})).get("run") != last or progress["state"] != "done":
-        events.append(next(watch))
-    fleet.aggregator.end()
-    assert {event["event"] for event in (*events, *watch)} == {"start", "nodes", "run", "end"}
+    told = [event for event in until_told(watch, document) if event["event"] not in ("start", "nodes", "run")]
+    assert [(event["event"], event["nodes"], event["facts"]) for event in told] == [
+        ("agents", "n1", []),
+        ("agents", "n[2-3]", []),
+    ]
+    fleet.put_agents(LATER_KNOWING_MORE, "n1")
+    document = fleet.document()
+    assert sorted(nodes for _, nodes in groups(document)) == ["n1", "n[2-3]"]
     fleet.put_aggregator(NOW)
     tries = 0
     while (refused := ends(fleet.document(3.0))) != {"n[1-3]": REFUSED}:  # each dials again within 15 s

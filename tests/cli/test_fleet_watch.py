@@ -14,6 +14,7 @@ from cli.fleet_watch import lines
 from cli.main import run
 from common.fleet import NodeState
 from common.fleet_api import (
+    AgentChange,
     Drift,
     DriftFact,
     NodeChange,
@@ -91,6 +92,14 @@ def test_no_aggregator_at_all(capsys: pytest.CaptureFixture[str]) -> None:
         (
             NodeChange(AT, 1, "n1", True, False, NodeState.TIMEOUT, "no answer\x1b[0m"),
             ["12:34:56  n1 (1) not connected, timeout in the last snapshot: no answer\\x1b[0m"],
+        ),
+        (AgentChange(AT, "r-2", "r-1", 2, "n[1-2]", "1", "2", [], 0), ["12:34:56  n[1-2] (2) agent 1 -> 2"]),
+        (
+            AgentChange(AT, "r-2", "r-1", 1, "n1", "1", "2", [DriftFact(MeasurementType.OS, "x", "k", after=1)], 0),
+            [
+                "12:34:56  n1 (1) agent 1 -> 2; only one of them reports, on any node:",
+                "            OS.x.k  (not there) -> 1",
+            ],
         ),
         (
             Drift(AT, "r-2", "r-1", 1, "n1", [DriftFact(MeasurementType.OS, "sysctl", "k", "1", "2")], 3),
