@@ -1,5 +1,6 @@
 """`eidos fleet install`, `upgrade` and `uninstall`: a fleet into a cluster, kept up to date there, and out again."""
 
+import asyncio
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -162,7 +163,11 @@ async def _uninstall(cluster: "Target", namespace: str, progress: Progress) -> l
     from installer.removal import uninstall as remove
 
     async with Kube(cluster, deadline=time.monotonic() + _REMOVAL_SECONDS) as kube, progress.shown():
-        removed = await remove(kube, namespace, progress, _REMOVAL_SECONDS)
+        try:
+            removed = await remove(kube, namespace, progress, _REMOVAL_SECONDS)
+        except asyncio.CancelledError:
+            progress.note("a part may be left: run it again")
+            raise
         progress.finish()
         return removed
 

@@ -136,10 +136,7 @@ class Follower:
             self.situation.pods[found.metadata.uid] = found
 
     def _take_event(self, found: Event, gone: bool) -> None:
-        if gone:
-            self.situation.events.pop(found.metadata.uid, None)
-        else:
-            self.situation.events[found.metadata.uid] = found
+        self.situation.take_event(found, gone)
 
     def _take_node(self, found: Node, gone: bool) -> None:
         name = found.metadata.name

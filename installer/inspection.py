@@ -46,7 +46,8 @@ async def inspect(kube: Kube) -> Installation | None:
         if error.code is not Code.CLUSTER_FORBIDDEN:
             raise
     situation.pods = {pod.metadata.uid: pod for pod in pods}
-    situation.events = {event.metadata.uid: event for event in events}
+    for event in events:
+        situation.take_event(event)
     return Installation(namespace, judge_aggregator(situation), judge_agents(situation), api)
 
 

@@ -3,14 +3,16 @@
 from typing import Any, Final
 
 from common.errors import ClusterError, Code
+from common.kube.call import path_of
 from common.kube.client import Kube
 from common.kube.errors import KubeError
 from common.kube.permissions import Permission, check, refuse_missing
 from common.kube.together import together
+from common.kube.types import Metadata
 from installer.applying import Found, apply
 from installer.objects import AGENT, AGGREGATOR, Item, is_ours
 from installer.rendering import Manifest
-from installer.settings import MANAGED_BY
+from installer.settings import MANAGED_BY, PART_OF, PRODUCT
 
 _ASK: Final = "Nothing was changed. Ask a cluster administrator for these, or to run this."
 _BUILT_IN: Final = frozenset(("apps", "policy"))
@@ -53,6 +55,10 @@ def refuse_foreign(items: list[Item], found: Found) -> None:
                             "Nothing was changed. Rename or delete it first.")  # fmt: skip
         elif _is_helms(there):
             raise _conflict(f"{item} was installed by Helm", "Use helm upgrade or helm uninstall.")
+        elif item.kind in ("Deployment", "DaemonSet") and there["metadata"]["labels"].get(MANAGED_BY) != PRODUCT:
+            # What kubectl set and this does not would stay, such as a selector of nodes.
+            raise _conflict(f"{item} was not made by eidos fleet install",
+                            "Use what made it, as kubectl apply -k; or first eidos fleet uninstall.")  # fmt: skip
     elsewhere = installed_in(found)
     here = next(item.name for item in items if item.kind == "Namespace")
     if elsewhere not in ("", here):
@@ -82,6 +88,29 @@ def installed_in(found: Found) -> str:
                 if subject.get("name") in (AGGREGATOR, AGENT):
                     return str(subject.get("namespace", ""))
     return ""
+
+
+async def left_in(kube: Kube) -> str:
+    """The namespace of workloads of ours, or one that we made, where nothing cluster-wide tells; empty without one.
+
+    What the user may not list counts as not there.
+    """
+    selector = {"labelSelector": f"{PART_OF}={PRODUCT}"}
+    for resource in ("daemonsets", "deployments"):
+        for found in await _listed(kube, path_of("apps/v1", resource), selector):
+            return found.metadata.namespace
+    for found in await _listed(kube, path_of("v1", "namespaces"), selector):
+        return found.metadata.name
+    return ""
+
+
+async def _listed(kube: Kube, path: str, selector: dict[str, str]) -> list[Metadata]:
+    try:
+        return (await kube.list(path, Metadata, selector))[0]
+    except KubeError as error:
+        if error.code in (Code.CLUSTER_FORBIDDEN, Code.CLUSTER_NOT_FOUND):
+            return []
+        raise
 
 
 async def check_permissions(kube: Kube, items: list[Item], found: Found, *, removing: bool = False) -> None:

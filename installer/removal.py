@@ -69,7 +69,9 @@ class _Removal:
             await self._pods_gone()
         except EidosError as error:
             self._failures.append(("pods", error))
-        await together([self._delete_written(*entry) for entry in _WRITTEN] + [self._delete_published()])
+        await together(self._delete_written(*entry) for entry in _WRITTEN)
+        if ours or self._removed:  # else somebody wrote a document of this name into a namespace without a fleet
+            await self._delete_published()
         rest = [i for i in ours if i.kind not in ("APIService", "Deployment", "DaemonSet", "Namespace")]
         await self._delete_all(rest, found)
         await together(self._delete_written(*entry) for entry in _ISSUED)

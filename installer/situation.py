@@ -83,12 +83,22 @@ class Situation:
     api_service: ApiService | None = None
     pods: dict[str, Pod] = field(default_factory=dict)
     """By UID."""
-    events: dict[str, Event] = field(default_factory=dict)
-    """By UID."""
+    events: dict[str, dict[str, Event]] = field(default_factory=dict)
+    """By the UID of what they are about, then their own: thousands of pods each look for theirs, again and again."""
     generations: dict[Part, int] = field(default_factory=dict)
     """Of the workloads as they were applied: what watches bring may be older for a moment."""
     lost_nodes: set[str] = field(default_factory=set)
     """Nodes that the cluster says are not ready."""
+
+    def take_event(self, event: Event, gone: bool = False) -> None:
+        """An event came, changed or went."""
+        about = event.involved_object.uid
+        if not gone:
+            self.events.setdefault(about, {})[event.metadata.uid] = event
+        elif about in self.events:
+            self.events[about].pop(event.metadata.uid, None)
+            if not self.events[about]:
+                del self.events[about]
 
     def is_current(self, part: Part, workload: Deployment | DaemonSet) -> bool:
         """Whether its controller has seen what was applied."""
@@ -103,13 +113,13 @@ class Situation:
 
     def refusal(self, kinds: Iterable[str]) -> Event | None:
         """The latest event that says why a controller of these kinds cannot make pods."""
-        chosen = [e for e in self.events.values() if e.reason == "FailedCreate" and e.involved_object.kind in kinds]
+        every = (event for about in self.events.values() for event in about.values())
+        chosen = (e for e in every if e.reason == "FailedCreate" and e.involved_object.kind in kinds)
         return max(chosen, key=_when, default=None)
 
     def event(self, pod: Pod, *reasons: str) -> Event | None:
         """The latest event about the pod with one of these reasons."""
-        uid = pod.metadata.uid
-        chosen = [e for e in self.events.values() if e.reason in reasons and e.involved_object.uid == uid]
+        chosen = (e for e in self.events.get(pod.metadata.uid, {}).values() if e.reason in reasons)
         return max(chosen, key=_when, default=None)
 
 
@@ -160,8 +170,10 @@ def judge_agents(situation: Situation) -> Agents:
             on_their_way.append(node_of(pod))
     event = situation.refusal(("DaemonSet",)) if not pods else None
     refused, refusal_hint = _refusal(event) if event else ("", "")
+    # Pods may be there before the status that counts them.
+    desired = max(wanted.status.desired_number_scheduled, len({pod.spec.node_name for pod in pods} - {""}))
     return Agents(
-        wanted.status.desired_number_scheduled,
+        desired,
         ready,
         {why: sorted(nodes) for why, nodes in sorted(troubled.items(), key=lambda item: (-len(item[1]), item[0]))},
         sorted(on_their_way),

@@ -4,12 +4,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 
 from common.errors import ClusterError
 from common.kube.client import Kube
 from common.kube.errors import KubeError
+from installer.objects import Item
 from installer.removal import uninstall
+from installer.rendering import Manifest
 from installer.settings import Settings
 from installer.workflow import Observer, Plan, Report, carry_out, in_the_way, prepare
 
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from common.kube.target import Target
 
 _REMOVAL_SECONDS: Final = 90.0
+_CLAIM: Final = "eidos.nvidia.com/ephemeral"
+"""On the object that is made first: whose installation it is."""
 
 
 @asynccontextmanager
@@ -51,13 +56,27 @@ async def installed(
 
 async def _claim(kube: Kube, plan: Plan) -> None:
     """Create one object that belongs to no namespace: of two that install at the same time one is refused."""
-    item = plan.of("ClusterRole")[0]
+    item, mark = plan.of("ClusterRole")[0], token_hex(8)
+    annotations = {**item.manifest["metadata"].get("annotations", {}), _CLAIM: mark}
+    marked = {**item.manifest, "metadata": {**item.manifest["metadata"], "annotations": annotations}}
     try:
-        await kube.create(item.path.rpartition("/")[0], item.manifest, dict[str, Any])
+        await kube.create(item.path.rpartition("/")[0], marked, dict[str, Any])
     except KubeError as error:
+        # It may have been made although its answer was lost, also before it was tried again.
+        if await _bears(kube, item, mark):
+            return
         if error.reason == "AlreadyExists":
             raise in_the_way(item) from error
         raise
+
+
+async def _bears(kube: Kube, item: Item, mark: str) -> bool:
+    """Whether the object is there and was made by us, rather than by another who installs."""
+    try:
+        there: Manifest = await kube.get(item.path, dict[str, Any])
+    except KubeError:
+        return False
+    return bool(there["metadata"].get("annotations", {}).get(_CLAIM) == mark)
 
 
 async def _was_claimed(claimed: "asyncio.Task[None]") -> bool:

@@ -138,7 +138,7 @@ async def remembered(kube: Kube, namespace: str) -> Settings:
                 raise ClusterError(
                     Code.CLUSTER_CONFLICT,
                     f"{item} was not made by eidos fleet install, so its settings are not known",
-                    "Upgrade with what made it, or say all settings: eidos fleet install.",
+                    "Use what made it, such as helm upgrade or kubectl apply -k; or first eidos fleet uninstall.",
                 )
             try:
                 return msgspec.structs.replace(msgspec.json.decode(text, type=Settings), namespace=namespace)
@@ -154,9 +154,9 @@ async def remembered(kube: Kube, namespace: str) -> Settings:
 
 
 async def locate(kube: Kube) -> str:
-    """The namespace of the cluster's installation; empty when there is none."""
+    """The namespace of the cluster's installation, or of what is left of one; empty when there is none."""
     bindings = [item for item in every_item("eidos") if item.kind == "ClusterRoleBinding"]
-    return preflight.installed_in(await preflight.look(kube, bindings))
+    return preflight.installed_in(await preflight.look(kube, bindings)) or await preflight.left_in(kube)
 
 
 def in_the_way(item: Item) -> ClusterError:

@@ -65,7 +65,8 @@ def event(reason: str, message: str, about: str, kind: str = "Pod") -> Event:
 def situation(*pods: Pod, events: tuple[Event, ...] = (), **more: Any) -> Situation:
     found = Situation(**more)
     found.pods = {pod.metadata.uid: pod for pod in pods}
-    found.events = {event.metadata.uid: event for event in events}
+    for each in events:
+        found.take_event(each)
     return found
 
 
