@@ -1,14 +1,17 @@
-"""The chart on a real cluster: installed, upgraded and uninstalled with helm, and what is there then."""
+"""Without the command on a real cluster: the chart with helm, the kustomization with kubectl, and what is left."""
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.cluster.fleetmode import NAMESPACE, Fleet
 from tests.cluster.replicas import wait_for
 from tests.installer.helm import run_helm
+from tests.installer.kubectl import FLEET
 from tools.chart import CHART
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
@@ -27,7 +30,7 @@ def released(fleet: Fleet, before: dict[str, Any]) -> Iterator[Fleet]:
     said = helm(fleet, "install", "eidos", str(CHART), *images, *WAITING)
     assert f"eidos fleet uninstall --namespace {NAMESPACE}" in said
     yield fleet
-    fleet.kubectl("delete", "namespace", NAMESPACE, "--timeout=60s")
+    fleet.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=60s")
     assert fleet.everything() == before
 
 
@@ -83,7 +86,7 @@ def test_an_upgrade_keeps_what_the_aggregator_wrote(released: Fleet) -> None:
     ready = "jsonpath={.status.readyReplicas}=1"
     released.kubectl("wait", "deployment/eidos-aggregator", *HERE, f"--for={ready}", "--timeout=60s")
     assert released.get("deployment", "eidos-aggregator", *HERE)["spec"]["replicas"] == 2
-    assert snapshot(released)["summary"]["expected"] == 2
+    wait_for(lambda: "2 of 2 nodes connected" in released.eidos("status").stdout, 60)
     after = written(released)
     for name in ("Secret/eidos-authority", "ConfigMap/eidos-ca"):
         assert (after[name]["metadata"]["uid"], after[name]["data"]) == (
@@ -102,3 +105,21 @@ def test_what_helm_leaves_is_known_and_goes_with_one_command(released: Fleet) ->
     assert done.returncode == 0, done.stderr
     assert f"Removed {len(WRITTEN)} objects" in done.stdout
     assert written(released) == {}
+
+
+def test_kubectl_alone_does_it_too(released: Fleet, tmp_path: Path) -> None:
+    """And what it applied it removes, with all that the aggregator wrote, because the namespace is part of it."""
+    back = Path(*[".."] * (len(tmp_path.resolve().parts) - 1)) / FLEET.resolve().relative_to("/")
+    names = ("ghcr.io/nvidia/eidos", "ghcr.io/nvidia/eidos-aggregator")
+    images = [image.rpartition(":") for image in released.images[1::2]]
+    kustomization = {
+        "resources": [str(back / "base")],
+        "images": [
+            {"name": name, "newName": new, "newTag": tag} for name, (new, _, tag) in zip(names, images, strict=True)
+        ],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    released.kubectl("apply", "-k", str(tmp_path))
+    assert snapshot(released)["summary"]["expected"] == 2
+    released.kubectl("delete", "-k", str(tmp_path), "--timeout=55s")
+    assert released.kubectl("get", "namespace", NAMESPACE, "--ignore-not-found") == ""

@@ -67,7 +67,7 @@ def test_queries_and_watching_through_the_clusters_api(installed: Fleet) -> None
     found = installed.eidos("query", "--names", 'int(GPU.smi["gpu-count"]) == 8')
     assert (found.returncode, found.stdout) == (0, "gpu-1\n"), found.stderr
     # Too long for an address: this one is posted.
-    found = installed.eidos("query", "--format", "json", f'OS.release.ID != "" && {" && ".join(["true"] * 400)}')
+    found = installed.eidos("query", "--format", "json", f'OS.release.ID != "{"😀" * 1300}"')
     assert found.returncode == 0, found.stderr
     result = json.loads(found.stdout)
     assert (result["items"], result["undecided"], result["unknown"]) == (["cpu-1", "gpu-1"], 0, 0)
@@ -75,6 +75,27 @@ def test_queries_and_watching_through_the_clusters_api(installed: Fleet) -> None
     assert watched.returncode == 0, watched.stderr
     start = json.loads(watched.stdout.splitlines()[0])
     assert (start["event"], start["expected"], start["connected"]) == ("start", 2, 2)
+
+
+def test_the_cluster_itself_is_in_the_snapshot_and_on_every_node(installed: Fleet) -> None:
+    runs = [installed.eidos("snapshot", "--format", "json") for _ in range(2)]
+    assert [done.returncode for done in runs] == [0, 0], runs[0].stderr
+    first, second = (json.loads(done.stdout)["cluster"] for done in runs)
+    assert first == second
+    assert {line["state"] for line in first["collection"]} == {"ok", "absent"}, "only policies are not there"
+    version = json.loads(installed.kubectl("get", "--raw", "/version"))["gitVersion"]
+    data = {f"{m['type']}.{s['subtype']}": s["data"] for m in first["measurements"] for s in m["subtypes"]}
+    assert data["K8s.server"]["version"] == version
+    assert AGENT_IMAGE in {f"{name}:{tag}" for name, tag in data["K8s.image-reference"].items()}
+    assert data["NodeTopology.summary"]["node-count"] == 2
+    assert {"key": "kubernetes.io/hostname", "value": "${node}", "count": 2} in first["labels"]
+    # The node's own Snapshot has it as a Job on the node would have written it.
+    node = installed.get("nodesnapshot", "gpu-1")["snapshot"]
+    facts = {(m["type"], s["subtype"]): s["data"] for m in node["measurements"] for s in m["subtypes"]}
+    assert facts["K8s", "server"]["version"] == version
+    assert facts["K8s", "node"]["kubelet-version"] == version
+    assert facts["NodeTopology", "label"]["kubernetes.io/hostname.gpu-1"] == "gpu-1|gpu-1"
+    assert installed.eidos("query", "--names", f'K8s.server.version == "{version}"').stdout == "cpu-1,gpu-1\n"
 
 
 def test_kubectl_lists_the_nodes(installed: Fleet) -> None:
