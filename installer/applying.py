@@ -13,6 +13,10 @@ from installer.rendering import Manifest
 Found = dict[str, Manifest]
 """What is there already, by path."""
 
+_FIELDS_TOLD: Final = 5
+_THE_CLUSTERS: Final = frozenset(
+    ("status", "metadata.annotations", "metadata.generation", "metadata.managedFields", "metadata.resourceVersion")
+)
 _SECURITY: Final = "pod-security.kubernetes.io/"
 _ENFORCE: Final = f"{_SECURITY}enforce"
 _LEVELS: Final = ("privileged", "baseline", "restricted")
@@ -37,10 +41,14 @@ class Change(NamedTuple):
     """Before and after, where they differ."""
     generation: int = 0
     """Of the object as it is now."""
+    fields: tuple[str, ...] = ()
+    """What else differs, as kubectl explain names it."""
 
     def __str__(self) -> str:
         before, after = self.images
-        return f"{self.what} {self.effect.value}" + (f": image {before} -> {after}" if before else "")
+        told = [f"image {before} -> {after}"] if before else []
+        told += self.fields[:_FIELDS_TOLD] + (("…",) if len(self.fields) > _FIELDS_TOLD else ())
+        return f"{self.what} {self.effect.value}" + (f": {', '.join(told)}" if told else "")
 
 
 async def apply(kube: Kube, item: Item, found: Found, *, dry: bool = False) -> Change:
@@ -52,7 +60,8 @@ async def apply(kube: Kube, item: Item, found: Found, *, dry: bool = False) -> C
     params = {"dryRun": "All"} if dry else None
     after: Manifest = await kube.apply(item.path, wanted, dict[str, Any], force=shared is None, params=params)
     generation = int(after["metadata"].get("generation", 0))
-    return Change(str(item), _effect(before, after), _images(before, after), generation)
+    fields = changed_fields(before, after) if before else ()
+    return Change(str(item), _effect(before, after), _images(before, after), generation, fields)
 
 
 async def apply_all(kube: Kube, items: Iterable[Item], found: Found) -> list[Change]:
@@ -70,6 +79,34 @@ def _effect(before: Manifest | None, after: Manifest) -> Effect:
 def _images(before: Manifest | None, after: Manifest) -> tuple[str, str]:
     old, new = (", ".join(images(manifest)) if manifest else "" for manifest in (before, after))
     return (old, new) if old and old != new else ("", "")
+
+
+def changed_fields(before: Manifest, after: Manifest) -> tuple[str, ...]:
+    """Where two states of an object differ, but for images, and for what the cluster writes itself."""
+    found: list[str] = []
+    _compare(before, after, "", found)
+    return tuple(found)
+
+
+def _compare(before: Any, after: Any, path: str, found: list[str]) -> None:
+    if before == after or path in _THE_CLUSTERS or path.endswith("].image"):
+        return
+    old, new = _parts(before), _parts(after)
+    if old is None or new is None:
+        found.append(path)
+        return
+    for key in sorted(old.keys() | new.keys()):
+        inner = f"{path}{key}" if key.startswith("[") or not path else f"{path}.{key}"
+        _compare(old.get(key), new.get(key), inner, found)
+
+
+def _parts(value: Any) -> dict[str, Any] | None:
+    """The parts of a mapping, or of a list of things with names; None for what is compared as a whole."""
+    if isinstance(value, dict):
+        return {str(key): part for key, part in value.items()}
+    if isinstance(value, list) and value and all(isinstance(part, dict) and "name" in part for part in value):
+        return {f"[{part['name']}]": part for part in value}
+    return None
 
 
 def missing_security_labels(namespace: Manifest, there: Manifest) -> Manifest:
