@@ -12,7 +12,7 @@ import msgspec
 from common.kube.call import Call, Params
 from common.kube.client import ANY, METADATA, METADATA_LIST, Kube
 from common.kube.errors import KubeError, from_reply, unexpected_reply
-from common.kube.types import Metadata, Status, WatchEvent
+from common.kube.types import Status, WatchEvent
 
 T = TypeVar("T")
 
@@ -21,8 +21,19 @@ _SERVER_SECONDS: Final = (240, 300)
 _GRACE: Final = 15
 _GONE: Final = 410
 
+
+class _Version(msgspec.Struct, frozen=True, rename="camel"):
+    resource_version: str = ""
+
+
+class _Versioned(msgspec.Struct, frozen=True):
+    """All that is read of a bookmark: the rest of it is an object's fields without values, null among them."""
+
+    metadata: _Version = _Version()
+
+
 _event_decoder: Final = msgspec.json.Decoder(WatchEvent)
-_metadata_decoder: Final = msgspec.json.Decoder(Metadata)
+_version_decoder: Final = msgspec.json.Decoder(_Versioned)
 _status_decoder: Final = msgspec.json.Decoder(Status)
 
 
@@ -74,7 +85,7 @@ async def watch(
             async with aclosing(_stream(kube, path, params or {}, version, last, metadata_only)) as events:
                 async for event in events:
                     heard, failures, last = True, 0, None
-                    version = _metadata_decoder.decode(event.object).metadata.resource_version or version
+                    version = _version_decoder.decode(event.object).metadata.resource_version or version
                     if event.type != "BOOKMARK":
                         yield Change(ChangeKind(event.type), decoder.decode(event.object))
             # An answer that ends at once without a word must not make us ask in a loop without rest.

@@ -45,7 +45,9 @@ class Streams:
                         is_meant = plural == resource.plural and place.startswith(namespace)
                         if is_meant and matches(item, request.query):
                             await _event(response, change, item)
-                bookmark = {"kind": resource.kind, "metadata": {"resourceVersion": str(sent)}}
+                # API servers up to 1.33 write out that it was never made.
+                metadata = {"resourceVersion": str(sent), "creationTimestamp": None}
+                bookmark = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata}
                 await _event(response, "BOOKMARK", bookmark)
                 if seen == self._store.version:
                     await self._next_change()

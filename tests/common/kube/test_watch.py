@@ -112,7 +112,8 @@ async def test_an_expiry_told_within_the_watch(api: FakeApiServer, connect: Conn
 
 
 async def test_a_bookmark_moves_the_place_to_resume(api: FakeApiServer, connect: Connect) -> None:
-    bookmark = '{"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "555"}}}\n'
+    metadata = '{"resourceVersion": "555", "creationTimestamp": null}'  # as API servers up to 1.33 write it
+    bookmark = f'{{"type": "BOOKMARK", "object": {{"kind": "Node", "metadata": {metadata}, "spec": {{}}}}}}\n'
     async with connect() as kube, aclosing(watch(kube, NODES, Node)) as events:
         assert await _next(events) == ("RESET", [])
         api.faults = [Fault("text", "watch=true", message=bookmark)]
