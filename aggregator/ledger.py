@@ -9,7 +9,8 @@ collected. Facts of a node that did not answer are still its last known ones: a 
     timeout      was asked and did not answer by the deadline
     unreachable  had an agent, whose link is down
     no-agent     no agent has ever been heard of
-    not-ready    as no-agent or unreachable, and the cluster says that the node itself is not ready
+    not-ready    as no-agent or unreachable, and the cluster says that the node itself is not ready; or it was removed
+                 from the cluster without having answered
 """
 
 from collections import defaultdict
@@ -19,7 +20,6 @@ from enum import StrEnum
 from typing import Final
 
 import msgspec
-from msgspec.structs import replace
 
 from aggregator.names import NodeNames
 from common.fleet import LedgerLine, NodeState
@@ -54,6 +54,8 @@ class Expected(msgspec.Struct, frozen=True):
     agent: Agent = Agent.UNKNOWN
     agent_reason: str = ""
     """Why its agent is down, in the cluster's words."""
+    removed: bool = False
+    """Whether it was in the cluster, and is no longer."""
     taints: tuple[TaintId, ...] = ()
     facts: Mapping[str, Scalar] = {}
     """K8s.node, as the cluster says it."""
@@ -79,8 +81,6 @@ class Sighting(msgspec.Struct, frozen=True):
     """Why its last link ended; None when it never had one."""
     facts_at: float | None = None
     """When the facts known of it were collected (POSIX seconds of the aggregator); None when none are known."""
-    version: str = ""
-    """Of the agent that collected them."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -92,15 +92,12 @@ class Entry(msgspec.Struct, frozen=True):
     facts_at: float | None = None
     fresh: bool = False
     """Whether its facts were collected by this run."""
-    version: str = ""
-    """Of the agent that collected its facts; empty when none are known."""
 
 
 def settle(expected: Iterable[Expected], sightings: Mapping[str, Sighting], seconds: float) -> list[Entry]:
     """The ledger of a run of `seconds`, in the order of the nodes given."""
     nothing = Sighting()
-    seen = [(node, sightings.get(node.node, nothing)) for node in expected]
-    return [replace(_settle(node, sighting, seconds), version=sighting.version) for node, sighting in seen]
+    return [_settle(node, sightings.get(node.node, nothing), seconds) for node in expected]
 
 
 def _settle(node: Expected, seen: Sighting, seconds: float) -> Entry:
@@ -108,6 +105,8 @@ def _settle(node: Expected, seen: Sighting, seconds: float) -> Entry:
     if answer is not None:
         state, reason = _answered(answer)
         return Entry(node.node, state, reason, seen.facts_at, fresh=state in (NodeState.OK, NodeState.PARTIAL))
+    if node.removed:  # its agent goes with it, sooner or later
+        return Entry(node.node, NodeState.NOT_READY, REMOVED, seen.facts_at)
     if seen.connected and seen.asked:
         return Entry(node.node, NodeState.TIMEOUT, f"no answer within {seconds:g} s", seen.facts_at)
     if seen.connected:

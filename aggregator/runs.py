@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from aggregator import websocket
 from aggregator.hub import Hub
-from aggregator.ledger import REMOVED, Agent, Answer, Expected, Sighting, settle
+from aggregator.ledger import Agent, Answer, Expected, Sighting, settle
 from aggregator.nodes import Node
 from aggregator.run import Run, RunRequest
 from aggregator.settings import RunSettings
@@ -178,7 +178,7 @@ class Runs:
     def _as_now(self, asked: list[Expected]) -> list[Expected]:
         """The nodes of a run with what the cluster says of them at its end."""
         now = {node.node: node for node in self._expected()}
-        return [now.get(node.node) or replace(node, ready=False, reason=REMOVED) for node in asked]
+        return [now.get(node.node) or replace(node, removed=True) for node in asked]
 
     def _missing(self, run: Run) -> bool:
         nodes = self._hub.nodes
@@ -210,7 +210,6 @@ class Runs:
             answer=answer,
             closed=node.closed,
             facts_at=node.known.at if node.known else None,
-            version=node.known.version if node.known else "",
         )
 
     def _end(self, run: Run, failure: str) -> None:

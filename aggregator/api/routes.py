@@ -143,7 +143,11 @@ class Api:
     def _find(self, request: web.Request) -> Run:
         run = self._fleet.runs.find(request.match_info["run"])
         if run is None:
-            raise FleetError(Code.FLEET_NOT_FOUND, "there is no such run", "Only the last few runs are kept.")
+            raise FleetError(
+                Code.FLEET_NOT_FOUND,
+                "there is no such run",
+                "Only the last few runs are kept, and of an earlier aggregator only the last snapshot.",
+            )
         return run
 
     async def _document(self, request: web.Request, run: Run) -> web.Response:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.ledger import Agent, Answer, Entry, Expected, Sighting, failures_of, fold_ledger, settle
+from aggregator.ledger import REMOVED, Agent, Answer, Entry, Expected, Sighting, failures_of, fold_ledger, settle
 from aggregator.names import NodeNames, unfold_names
 from common.fleet import NodeState
 from common.model import CollectionEntry, FailureCode, MeasurementType, State
@@ -41,6 +41,9 @@ OK = Answer(stale=False, complete=True, failures="")
         (Expected("n", ready=False, reason="kubelet stopped"), Sighting(), "not-ready", "kubelet stopped"),
         (Expected("n", ready=False), Sighting(closed=Closed.LOST), "not-ready", "the node is not ready"),
         (Expected("n", ready=False), Sighting(connected=True, asked=True, answer=OK), "ok", ""),
+        (Expected("n", removed=True), Sighting(connected=True, asked=True), "not-ready", REMOVED),
+        (Expected("n", removed=True), Sighting(closed=Closed.GOING_AWAY), "not-ready", REMOVED),
+        (Expected("n", removed=True), Sighting(connected=True, asked=True, answer=OK), "ok", ""),
         (Expected("n"), Sighting(), "no-agent", "no agent has connected"),
         (Expected("n"), Sighting(asked=True, answer=OK, closed=Closed.LOST), "ok", ""),
         (Expected("n", agent=Agent.DOWN, agent_reason="no pod"), Sighting(), "no-agent", "no pod"),
