@@ -8,6 +8,7 @@ A token does not say whether it was copied. What a copy could do is bounded by t
 token older than the one last seen of that node (aggregator/hub.py).
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ _LEEWAY: Final = 30.0
 _MOST_TOKEN: Final = 16_384
 _REFRESH: Final = 10.0
 """Seconds at least between two fetches of the public keys: unknown key ids must not make us hammer the API server."""
+_KEPT: Final = 300.0
+"""Seconds after which keys are fetched anew although the one asked for is known: it may have been withdrawn."""
 
 
 class TokenRefusedError(Exception):
@@ -69,15 +72,14 @@ class Authenticator:
         service_account: str | None,
         reviewer: Reviewer | None = None,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._source = keys
+        self._keys = _Keys(keys, monotonic)
         self.issuer = issuer
         """Whose tokens are good; in a cluster known only once it has been asked."""
         self._subject = f"system:serviceaccount:{service_account}" if service_account else None
         self._reviewer = reviewer
         self._clock = clock
-        self._keys: dict[str, jwt.PyJWK] = {}
-        self._fetched_at = -_REFRESH
 
     async def identify(self, token: str) -> AgentIdentity:
         """Whose token it is. Raises TokenRefusedError; OSError when keys or reviewer cannot be reached."""
@@ -106,10 +108,7 @@ class Authenticator:
             raise TokenRefusedError("the token is signed in a way that is not accepted")
         if not isinstance(name, str):
             return None
-        if name not in self._keys and time.monotonic() - self._fetched_at >= _REFRESH:
-            self._fetched_at = time.monotonic()
-            self._keys = _key_set(await self._source.fetch())
-        return self._keys.get(name)
+        return await self._keys.get(name)
 
     def _verified(self, token: str, key: jwt.PyJWK) -> Mapping[str, Any]:
         try:
@@ -149,6 +148,39 @@ class Authenticator:
             raise TokenRefusedError("the token has expired", expired=True)
         if now < max(issued, not_before) - _LEEWAY:
             raise TokenRefusedError("the token is not valid yet")
+
+
+class _Keys:
+    """The public keys, by id, fetched by one for all who wait."""
+
+    def __init__(self, source: KeySource, monotonic: Callable[[], float]) -> None:
+        self._source = source
+        self._monotonic = monotonic
+        self._known: dict[str, jwt.PyJWK] = {}
+        self._asked_at = float("-inf")
+        self._fetching: asyncio.Task[None] | None = None
+        self._failure: OSError | None = None
+
+    async def get(self, name: str) -> jwt.PyJWK | None:
+        """The key, or None when there is none. Raises OSError when it is not known and the keys cannot be had."""
+        age = self._monotonic() - self._asked_at
+        if self._fetching is None and age >= (_KEPT if name in self._known else _REFRESH):
+            self._asked_at = self._monotonic()
+            self._fetching = asyncio.get_running_loop().create_task(self._fetch())
+        if self._fetching is not None:
+            await asyncio.shield(self._fetching)  # others wait for it too
+        key = self._known.get(name)
+        if key is None and self._failure is not None:
+            raise OSError(str(self._failure)) from self._failure
+        return key
+
+    async def _fetch(self) -> None:
+        try:
+            self._known, self._failure = _key_set(await self._source.fetch()), None
+        except OSError as error:
+            self._failure = error
+        finally:
+            self._fetching = None
 
 
 def _key_set(document: Mapping[str, Any]) -> dict[str, jwt.PyJWK]:

@@ -1,5 +1,6 @@
 """Tokens: whose they are, and everything that makes one open nothing."""
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -106,20 +107,71 @@ async def test_a_reviewer_is_asked_only_when_the_claims_do_not_say() -> None:
     assert reviewer.asked == 2
 
 
+class Keys:
+    """A cluster's key set, which is there when `ready` is."""
+
+    def __init__(self) -> None:
+        self.fetched = 0
+        self.signer = SIGNER
+        self.broken = False
+        self.ready = asyncio.Event()
+        self.ready.set()
+
+    async def fetch(self) -> Mapping[str, Any]:
+        self.fetched += 1
+        await self.ready.wait()
+        if self.broken:
+            raise OSError("the API server is away")
+        return await self.signer.fetch()
+
+
 async def test_unknown_keys_do_not_make_it_fetch_the_key_set_again_and_again() -> None:
-    class Counting:
-        fetched = 0
-
-        async def fetch(self) -> Mapping[str, Any]:
-            self.fetched += 1
-            return await SIGNER.fetch()
-
-    keys = Counting()
+    keys = Keys()
     who = authenticator(keys=keys)
     for _ in range(20):
         with pytest.raises(TokenRefusedError):
             await who.identify(LocalSigner().token("n"))
     assert keys.fetched == 1
+
+
+async def test_thousands_at_once_wait_for_one_fetch() -> None:
+    keys, reviewer = Keys(), Reviewer()
+    keys.ready.clear()
+    who = authenticator(keys=keys, reviewer=reviewer)
+    asked = [asyncio.create_task(who.identify(SIGNER.token(f"n{n}"))) for n in range(200)]
+    await asyncio.sleep(0)
+    asked[0].cancel()  # others wait for it too
+    keys.ready.set()
+    identities = await asyncio.gather(*asked[1:])
+    assert {identity.node for identity in identities} == {f"n{n}" for n in range(1, 200)}
+    assert (keys.fetched, reviewer.asked) == (1, 0)
+
+
+async def test_keys_that_cannot_be_had_send_nobody_to_the_reviewer() -> None:
+    now = 1000.0
+    keys, reviewer = Keys(), Reviewer()
+    keys.broken = True
+    who = authenticator(keys=keys, reviewer=reviewer, monotonic=lambda: now)
+    for _ in range(20):
+        with pytest.raises(OSError, match="away"):
+            await who.identify(SIGNER.token("n"))
+    assert (keys.fetched, reviewer.asked) == (1, 0)
+    keys.broken, now = False, 1010.0
+    assert (await who.identify(SIGNER.token("n"))).node == "n"
+
+
+async def test_a_key_that_was_withdrawn_counts_for_minutes_at_most() -> None:
+    now = 1000.0
+    keys = Keys()
+    who = authenticator(keys=keys, monotonic=lambda: now)
+    token = SIGNER.token("n")
+    await who.identify(token)
+    now, keys.broken = 1300.0, True
+    assert (await who.identify(token)).node == "n", "what was good still is while nobody can tell"
+    now, keys.broken, keys.signer = 1600.0, False, LocalSigner()
+    with pytest.raises(TokenRefusedError, match="unknown key"):
+        await who.identify(token)
+    assert keys.fetched == 3
 
 
 async def test_tokens_signed_as_kubernetes_signs_them() -> None:
