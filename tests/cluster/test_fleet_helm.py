@@ -11,7 +11,7 @@ import yaml
 from tests.cluster.fleetmode import NAMESPACE, Fleet
 from tests.cluster.replicas import wait_for
 from tests.installer.helm import run_helm
-from tests.installer.kubectl import FLEET
+from tests.installer.kubectl import fleet_from
 from tools.chart import CHART
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
@@ -109,11 +109,10 @@ def test_what_helm_leaves_is_known_and_goes_with_one_command(released: Fleet) ->
 
 def test_kubectl_alone_does_it_too(released: Fleet, tmp_path: Path) -> None:
     """And what it applied it removes, with all that the aggregator wrote, because the namespace is part of it."""
-    back = Path(*[".."] * (len(tmp_path.resolve().parts) - 1)) / FLEET.resolve().relative_to("/")
     names = ("ghcr.io/nvidia/eidos", "ghcr.io/nvidia/eidos-aggregator")
     images = [image.rpartition(":") for image in released.images[1::2]]
     kustomization = {
-        "resources": [str(back / "base")],
+        "resources": [str(fleet_from(tmp_path) / "base")],
         "images": [
             {"name": name, "newName": new, "newTag": tag} for name, (new, _, tag) in zip(names, images, strict=True)
         ],

@@ -21,6 +21,11 @@ def kustomize(folder: Path) -> list[Manifest]:
     return list(yaml.safe_load_all(_rendered(folder)))
 
 
+def fleet_from(folder: Path) -> Path:
+    """manifests/fleet as a kustomization in `folder` names it: kustomize takes relative paths only."""
+    return Path(*[".."] * (len(folder.resolve().parts) - 1)) / FLEET.resolve().relative_to("/")
+
+
 @cache
 def _rendered(folder: Path) -> str:
     argv = [_kubectl(), "kustomize", str(folder)]

@@ -12,7 +12,7 @@ from common.errors import UsageError
 from installer.objects import PLURALS, as_yaml, build, every_item
 from installer.rendering import overlays, render
 from installer.settings import Settings
-from tests.installer.kubectl import FLEET, by_name, kustomize
+from tests.installer.kubectl import FLEET, by_name, fleet_from, kustomize
 
 _PAIRS = [pair for pair in combinations(overlays(), 2) if set(pair) != {"restricted", "talos"}]
 
@@ -30,8 +30,7 @@ def test_an_overlay_is_what_kustomize_makes_of_it(name: str) -> None:
 
 @pytest.mark.parametrize("pair", _PAIRS, ids="+".join)
 def test_overlays_combine(pair: tuple[str, str], tmp_path: Path) -> None:
-    # kustomize takes relative paths only.
-    back = Path(*[".."] * (len(tmp_path.resolve().parts) - 1)) / FLEET.resolve().relative_to("/")
+    back = fleet_from(tmp_path)
     (tmp_path / "kustomization.yaml").write_text(
         yaml.safe_dump(
             {
