@@ -6,7 +6,7 @@ Answers are limited in size and in time. How requests get there: fleet_transport
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 from urllib.parse import quote
 
 import msgspec
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_EVENTS: Final = frozenset(event.__struct_config__.tag for event in get_args(WatchEvent))
 _MOST_BYTES: Final = 256 << 20
 """Of one answer, unpacked."""
 _JSON: Final = "application/json"
@@ -47,6 +48,10 @@ _SILENT: Final = 30.0
 _WHOLE: Final = 120.0
 _LONGEST_RUN: Final = 600.0
 """Seconds until a run that says nothing of itself has ended, those before it in the queue included."""
+
+
+class _AnyEvent(msgspec.Struct):
+    event: str
 
 
 def ask(connection: Connection | ClusterConnection, work: "Callable[[FleetClient], Awaitable[T]]") -> T:
@@ -132,13 +137,17 @@ class FleetClient:
         return await self._get("/v1/query", QueryResult, asked)
 
     async def watch(self, seconds: int) -> AsyncIterator[WatchEvent]:
-        """Changes as they happen, for so long at most; WatchEnd is the last, unless the connection breaks."""
+        """Changes as they happen, for so long at most; WatchEnd is the last, unless the connection breaks.
+
+        Events that a newer aggregator may tell of, and nobody here knows, are passed over.
+        """
         asked = {"seconds": str(_CUT_AFTER if self._transport.cuts and seconds > _CUT_AFTER else seconds)}
         async with self._transport.send("GET", "/v1/watch", asked, None, NDJSON, _SILENT) as response:
             await self._check(response)
             while line := await response.content.readline():
-                event: WatchEvent = self._decoded(line, WatchEvent)
-                yield event
+                if self._decoded(line, _AnyEvent).event in _EVENTS:
+                    event: WatchEvent = self._decoded(line, WatchEvent)
+                    yield event
 
     async def run(self, body: RunBody) -> AsyncIterator[Progress]:
         """Start a run, or join one that asks the same, and follow it to its end: the last is done or failed."""

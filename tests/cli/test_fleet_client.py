@@ -17,7 +17,7 @@ from cli.fleet_run import drawn, take
 from cli.fleet_transport import Connection
 from common.errors import Code, EidosError
 from common.fleet import FleetMetadata, FleetSnapshot, NodeState, Summary
-from common.fleet_api import FactView, NodeList, NodeView, Progress, RunBody, RunState
+from common.fleet_api import FactView, NodeList, NodeView, Progress, RunBody, RunState, WatchAlive
 from common.model import MeasurementType
 from tests.cli.conftest import Demo
 
@@ -170,6 +170,15 @@ async def test_progress_that_does_not_end_well(lines: list[bytes], sentence: str
             await take(client, RunBody())
     assert sentence in str(caught.value)
     assert caught.value.code is Code.FLEET_FAILED
+
+
+async def test_events_that_a_newer_aggregator_has_are_passed_over() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        lines = b'{"event":"eclipse","at":"t","of":["the sun"]}\n{"event":"alive","at":"t","more":1}\n'
+        return web.Response(body=lines, headers={"Content-Type": "application/x-ndjson"})
+
+    async with serving(handler) as client:
+        assert [event async for event in client.watch(10)] == [WatchAlive("t")]
 
 
 async def test_a_document_that_others_displaced_is_asked_for_again() -> None:
