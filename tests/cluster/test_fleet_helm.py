@@ -14,7 +14,7 @@ from tests.installer.helm import run_helm
 from tests.installer.kubectl import fleet_from
 from tools.chart import CHART
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]  # the first run builds helm
 
 HERE = ("-n", NAMESPACE)
 WAITING = ("--wait", "--timeout=100s")
