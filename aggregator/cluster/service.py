@@ -52,6 +52,8 @@ class ClusterService:
         self._lease_kube = Kube(target, retry=Retry(attempts=1))
         # Who asks for a snapshot does not wait long for an API server that is away.
         self._facts_kube = Kube(target, retry=Retry(attempts=2, seconds=2.0))
+        # Anybody can have made-up tokens reviewed: nothing else waits behind those.
+        self._users_kube, self._agents_kube = Kube(target), Kube(target)
         self._nodes = ExpectedNodes(self._kube, namespace, options.node_selector)
         self._elector = Elector(self._lease_kube, namespace, LEASE, options.identity)
         self._publisher = LeaderPublisher(self._kube, namespace, self._elector)
@@ -63,7 +65,7 @@ class ClusterService:
         self._bundle = PublishedBundle(self._kube, namespace, lambda: self._certificates.bundle)
         self._keys = ClusterKeys(self._kube)
         account = f"{namespace}:{AGENT_ACCOUNT}"
-        reviewer = TokenReviewer(self._kube, account, self._nodes.node_of_pod)
+        reviewer = TokenReviewer(self._agents_kube, account, self._nodes.node_of_pod)
         self._authenticator = Authenticator(self._keys, "", account, reviewer)
         self._front_proxy = FrontProxy()
         cluster = ClusterReader(self._facts_kube)
@@ -71,7 +73,7 @@ class ClusterService:
         self.server = Server(
             self._fleet,
             self._authenticator,
-            ClusterUsers(self._kube, self._front_proxy),
+            ClusterUsers(self._users_kube, self._front_proxy),
             _for_probes(),
             in_cluster=ApiService(self._fleet).add_to,
         )
@@ -98,9 +100,8 @@ class ClusterService:
             await self.server.suspend("the aggregator is stopping")
             await self._release()
             await self.server.stop()
-            await self._kube.__aexit__()
-            await self._lease_kube.__aexit__()
-            await self._facts_kube.__aexit__()
+            for kube in (self._kube, self._lease_kube, self._facts_kube, self._users_kube, self._agents_kube):
+                await kube.__aexit__()
 
     async def _duties(self) -> None:
         """Do what our standing asks for. Raises what goes wrong with it."""

@@ -25,6 +25,8 @@ CONFIGURATION: Final = "/.well-known/openid-configuration"
 _REVIEWS: Final = path_of("authentication.k8s.io/v1", "tokenreviews")
 _AT_ONCE: Final = 8
 """Reviews under way; thousands of agents coming back wait for each other rather than flood the API server."""
+_ANSWERED_WITHIN: Final = 8.0
+"""Seconds for one: what hangs must not hold up all others, and an agent waits no longer."""
 _NODE: Final = "authentication.kubernetes.io/node-name"
 _POD: Final = "authentication.kubernetes.io/pod-uid"
 
@@ -96,10 +98,12 @@ class TokenReviewer:
         spec = {"token": token, "audiences": [AUDIENCE]}
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
         try:
-            async with self._room:
+            async with self._room, asyncio.timeout(_ANSWERED_WITHIN):
                 status = (await self._kube.create(_REVIEWS, body, _Review)).status
         except ClusterError as error:
             raise OSError(f"the API server cannot review tokens: {error.message}") from error
+        except TimeoutError as error:
+            raise OSError("the API server cannot review tokens: it does not answer") from error
         if not status.authenticated or AUDIENCE not in status.audiences:
             raise TokenRefusedError("the cluster does not accept the token")
         if status.user.username != self._username:

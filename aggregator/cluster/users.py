@@ -1,9 +1,9 @@
 """Users of a cluster: whose a token is (TokenReview), and what its owner may do (SubjectAccessReview).
 
 Answers are kept for seconds, refusals for less, so that a client that asks often costs the API server little and a
-right that was taken away is gone soon. While the API server cannot be asked, who was let in lately still is: what is
-known of the fleet matters most just then. Behind kube-apiserver's own client certificate users are who it says, and
-its rules have been applied already (aggregator/apiservice/front_proxy.py).
+right that was taken away is gone soon. While the API server cannot be asked, or strangers ask too much of it, who was
+let in lately still is: what is known of the fleet matters most just then. Behind kube-apiserver's own client
+certificate users are who it says, and its rules have been applied already (aggregator/apiservice/front_proxy.py).
 
 An agent's token opens nothing here: it is for another audience, which the API server would refuse, and is not even
 shown to it.
@@ -37,6 +37,11 @@ STALE: Final = 300.0
 _MOST: Final = 4096
 _MOST_ASKED: Final = 64
 """Questions to the API server at the same time; strangers with made-up tokens get 503 beyond."""
+_MOST_NEW: Final = 256
+_NEW_A_SECOND: Final = 32.0
+"""Questions about what is not known to be good: so many at once, and so many a second after that."""
+_ANSWERED_WITHIN: Final = 8.0
+"""Seconds; a client waits no longer, and an API server whose reviews hang counts as one that cannot be asked."""
 _MOST_TOKEN: Final = 16_384
 
 _TOKENS: Final = path_of("authentication.k8s.io/v1", "tokenreviews")
@@ -132,29 +137,39 @@ class ClusterUsers:
 
     async def _ask(self, path: str, version: str, kind: str, spec: Mapping[str, Any], answer: type[V]) -> V:
         try:
-            return await self._kube.create(path, {"apiVersion": version, "kind": kind, "spec": spec}, answer)
-        except ClusterError as error:
+            async with asyncio.timeout(_ANSWERED_WITHIN):
+                return await self._kube.create(path, {"apiVersion": version, "kind": kind, "spec": spec}, answer)
+        except (ClusterError, TimeoutError) as error:
             raise OSError(f"the API server cannot be asked: {error}") from error
 
 
 class _Remembered(Generic[K, V]):
-    """Answers by question, each for its own time; equal questions at the same time are asked once."""
+    """Answers by question, each for its own time; equal questions at the same time are asked once.
+
+    Good answers are kept apart, and asked for anew whatever strangers do: those can neither push them out nor use up
+    what may be asked.
+    """
 
     def __init__(self, clock: Callable[[], float], is_good: Callable[[V], bool]) -> None:
-        """`is_good` tells the answers that count for longer while nobody can be asked."""
+        """`is_good` tells the answers that count for longer while nobody can be asked; None is none of them."""
         self._clock = clock
         self._is_good = is_good
-        self._known: OrderedDict[K, tuple[V, float]] = OrderedDict()
+        self._good: OrderedDict[K, tuple[V, float]] = OrderedDict()
+        self._others: OrderedDict[K, tuple[V, float]] = OrderedDict()
         self._asked: dict[K, asyncio.Task[V]] = {}
+        self._new_left, self._counted_at = float(_MOST_NEW), clock()
 
     async def get(self, key: K, find: Callable[[], Awaitable[tuple[V, float]]]) -> V:
         """The answer. Raises what `find` raises, which is not remembered, and OSError when too much is asked."""
-        known = self._known.get(key)
+        known = self._good.get(key) or self._others.get(key)
         if known is not None and self._clock() < known[1]:
             return known[0]
         task = self._asked.get(key)
         if task is None:
-            if len(self._asked) >= _MOST_ASKED:
+            lately = self._lately(key)
+            if len(self._asked) >= _MOST_ASKED or (lately is None and not self._may_ask()):
+                if lately is not None:
+                    return lately
                 raise OSError("too many users are unknown at the same time")
             task = self._asked[key] = asyncio.get_running_loop().create_task(self._find(key, find))
             task.add_done_callback(lambda done: self._done(key, done))
@@ -164,15 +179,31 @@ class _Remembered(Generic[K, V]):
         try:
             value, seconds = await find()
         except OSError:
-            known = self._known.get(key)
-            if known is not None and self._is_good(known[0]) and self._clock() < known[1] + STALE:
-                return known[0]
+            lately = self._lately(key)
+            if lately is not None:
+                return lately
             raise
-        self._known[key] = value, self._clock() + seconds
-        self._known.move_to_end(key)
-        while len(self._known) > _MOST:
-            self._known.popitem(last=False)
+        self._good.pop(key, None)
+        self._others.pop(key, None)
+        kept = self._good if self._is_good(value) else self._others
+        kept[key] = value, self._clock() + seconds
+        if len(kept) > _MOST:
+            kept.popitem(last=False)
         return value
+
+    def _lately(self, key: K) -> V | None:
+        """What was good, and still is while nobody can be asked."""
+        known = self._good.get(key)
+        return known[0] if known is not None and self._clock() < known[1] + STALE else None
+
+    def _may_ask(self) -> bool:
+        now = self._clock()
+        self._new_left = min(float(_MOST_NEW), self._new_left + (now - self._counted_at) * _NEW_A_SECOND)
+        self._counted_at = now
+        if self._new_left < 1:
+            return False
+        self._new_left -= 1
+        return True
 
     def _done(self, key: K, task: "asyncio.Task[V]") -> None:
         del self._asked[key]

@@ -1,5 +1,6 @@
 """Agents' tokens in a cluster: the published keys first, a TokenReview where they do not say whose a token is."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -114,6 +115,19 @@ async def test_an_api_server_that_cannot_be_asked_is_no_refusal() -> None:
     ):
         with pytest.raises(OSError, match="cannot"):
             await identify(answers, LocalSigner().token("n1"))
+
+
+async def test_reviews_that_hang_hold_up_nobody_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aggregator.cluster.tokens._ANSWERED_WITHIN", 0.01)
+
+    class Hanging(Answers):
+        async def create(self, path: str, body: Any, kind: Any) -> Any:
+            await asyncio.Event().wait()
+
+    reviewer = TokenReviewer(kube(Hanging()), ACCOUNT, lambda pod: None)
+    asked = (reviewer.review(LocalSigner().token("n1")) for _ in range(20))
+    told = await asyncio.gather(*asked, return_exceptions=True)
+    assert {str(each) for each in told} == {"the API server cannot review tokens: it does not answer"}
 
 
 async def test_an_issuer_that_cannot_be_asked_for_is_asked_again(api: FakeApiServer) -> None:

@@ -152,14 +152,59 @@ async def test_strangers_cannot_make_us_ask_without_end(scene: Scene) -> None:
     assert await scene.who("good") == "alice"
 
 
-async def test_what_is_remembered_has_an_end(scene: Scene) -> None:
-    for number in range(5000):
+async def test_strangers_keep_no_known_user_out(scene: Scene) -> None:
+    assert await scene.who("good") == "alice"
+    scene.now += KEPT + 1
+    scene.cluster.answers.clear()
+    asking = [asyncio.create_task(scene.who(f"made-up-{number}")) for number in range(64)]
+    await asyncio.sleep(0)
+    assert await scene.who("good") == "alice"
+    scene.cluster.answers.set()
+    await asyncio.gather(*asking)
+
+
+async def test_made_up_tokens_are_asked_for_only_so_often(scene: Scene) -> None:
+    assert await scene.who("good") == "alice"
+    told = [await _outcome(scene, f"made-up-{number}") for number in range(5000)]
+    assert told.count("busy") > 4500
+    asked = len(scene.cluster.asked)
+    scene.now += KEPT + 1
+    assert await scene.who("good") == "alice"
+    assert len(scene.cluster.asked) == asked + 1
+    scene.now += 1
+    assert await scene.who("made-up-4999") is None, "there is room again"
+
+
+async def _outcome(scene: Scene, token: str) -> str | None:
+    try:
+        return await scene.who(token)
+    except OSError:
+        return "busy"
+
+
+async def test_what_is_remembered_has_an_end(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aggregator.cluster.users._MOST", 10)
+    await scene.who("good")
+    for number in range(20):
         await scene.who(f"made-up-{number}")
     asked = len(scene.cluster.asked)
-    await scene.who("made-up-4999")
+    await scene.who("made-up-19")
     assert len(scene.cluster.asked) == asked
     await scene.who("made-up-0")
     assert len(scene.cluster.asked) == asked + 1
+    scene.cluster.down = True
+    scene.now += KEPT + 1
+    assert await scene.who("good") == "alice", "strangers push nobody out who is known"
+
+
+async def test_reviews_that_hang_count_as_none(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aggregator.cluster.users._ANSWERED_WITHIN", 0.01)
+    assert await scene.who("good") == "alice"
+    scene.now += KEPT + 1
+    scene.cluster.answers.clear()
+    assert await scene.who("good") == "alice"
+    with pytest.raises(OSError, match="cannot be asked"):
+        await scene.who("made-up")
 
 
 async def test_without_the_api_server_nobody_can_tell(scene: Scene) -> None:
