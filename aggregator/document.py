@@ -18,17 +18,18 @@ def fleet_snapshot(
     """The document of one run. `folded` holds the facts known of each node, fresh or last known."""
     versions = {entry.node: entry.version for entry in entries}
     spoken = [frozenset(versions.get(node, "") for node in nodes) for nodes in folded.members]
+    nodes = sum(group.count for group in folded.groups)
     odd = outliers(folded, Vocabulary(folded.measurements, spoken))
     return FleetSnapshot(
         metadata=metadata,
         summary=Summary(
             expected=len(entries),
-            folded=sum(group.count for group in folded.groups),
+            folded=nodes,
             states={state.value: count for state, count in sorted(Counter(e.state for e in entries).items())},
             groups=len(folded.groups),
             outliers=len(odd),
             facts=sum(map(_facts, folded.subtypes.values())),
-            differing=sum(len(subtype.keys) for subtype in folded.subtypes.values()),
+            differing=sum(_differing(subtype, nodes) for subtype in folded.subtypes.values()),
             scattered=sum(len(subtype.scattered) for subtype in folded.subtypes.values()),
         ),
         ledger=fold_ledger(entries, names),
@@ -39,6 +40,11 @@ def fleet_snapshot(
         measurements=folded.measurements,
         node_table=names.table,
     )
+
+
+def _differing(subtype: SubtypeFold, nodes: int) -> int:
+    """Facts that some of so many nodes have otherwise, or not at all."""
+    return len(subtype.keys) + (len(subtype.common) if subtype.count < nodes else 0)
 
 
 def _facts(subtype: SubtypeFold) -> int:

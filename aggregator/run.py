@@ -12,7 +12,7 @@ from aggregator.ledger import Answer, Entry, Expected
 from aggregator.names import unfold_names
 from aggregator.selector import Selector
 from common.errors import Code
-from common.fleet import FleetSnapshot, Group, NodeState
+from common.fleet import FleetSnapshot, Group, NodeState, Summary
 from common.fleet_api import Progress, RunState
 from common.model import Collected, MeasurementType
 
@@ -51,6 +51,7 @@ class Run:
         self.cluster: Collected | None = None
         """What the API server said of the cluster itself; None without one, and when nobody asked for it."""
         self.document: FleetSnapshot | None = None
+        self._summary: Summary | None = None
         self.pinned = False
         """Whether its document is the fleet's last one."""
         self.ended = asyncio.Event()
@@ -58,6 +59,18 @@ class Run:
         self._names: frozenset[str] = frozenset()
         self._open: set[str] = set()
         self._settled = asyncio.Event()
+
+    @property
+    def summary(self) -> Summary | None:
+        """The document in numbers, which outlive it."""
+        return self.document.summary if self.document else self._summary
+
+    @property
+    def took(self) -> float:
+        """Seconds from the beginning to the end; 0 while it lasts, and of another aggregator's."""
+        if self.state not in (RunState.DONE, RunState.FAILED):
+            return 0.0
+        return self.folded_after or self.collected_after
 
     def begin(self, expected: list[Expected]) -> None:
         """It is for these nodes."""
@@ -89,7 +102,8 @@ class Run:
 
     def forget_document(self) -> None:
         """Newer ones are asked for. Not while pinned."""
-        if not self.pinned:
+        if not self.pinned and self.document is not None:
+            self._summary = self.document.summary
             self.document, self._group_of = None, None
 
     async def wait_settled(self, until: float) -> None:
@@ -127,7 +141,7 @@ class Run:
             state=self.state,
             expected=len(self.entries) or len(self.expected),
             answered=sum(entry.fresh for entry in self.entries) or len(self.answers),
-            seconds=round(time.monotonic() - self.began, 3),
+            seconds=round(self.took or time.monotonic() - self.began, 3),
             states={state.value: states[state] for state in NodeState if states[state]},
             waiting=waiting,
             reasons=dict(reasons.most_common(10)),

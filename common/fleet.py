@@ -54,7 +54,7 @@ class Summary(msgspec.Struct, frozen=True, rename="kebab"):
     facts: int
     """Distinct facts: keys over all measurements."""
     differing: int
-    """Those of them that are not the same on all nodes that have their subtype."""
+    """Those of them that are not the same on all nodes, or that some have not."""
     scattered: int
     """Those left out because nearly every node has a value of its own."""
 

@@ -29,7 +29,7 @@ from aggregator.ledger import timestamp
 from aggregator.run import Run, RunRequest
 from aggregator.selector import Selector
 from common.fleet import FLEET_GROUP
-from common.fleet_api import API_PATH, RunState
+from common.fleet_api import API_PATH
 from common.model import MeasurementType
 
 _NONE: Final = "<none>"
@@ -192,8 +192,7 @@ def _spec_of(request: RunRequest) -> FleetSnapshotSpec:
 
 
 def _status(run: Run) -> FleetSnapshotStatus:
-    progress, document = run.progress(), run.document
-    took = run.folded_after or run.collected_after
+    progress, summary = run.progress(), run.summary
     return FleetSnapshotStatus(
         phase=run.state.value.capitalize(),
         run=run.id,
@@ -201,9 +200,9 @@ def _status(run: Run) -> FleetSnapshotStatus:
         expected=progress.expected,
         answered=progress.answered,
         states=progress.states,
-        seconds=round(took, 3) if took and run.state in (RunState.DONE, RunState.FAILED) else UNSET,
-        groups=document.summary.groups if document else UNSET,
-        outliers=document.summary.outliers if document else UNSET,
+        seconds=round(run.took, 3) if run.took else UNSET,
+        groups=summary.groups if summary else UNSET,
+        outliers=summary.outliers if summary else UNSET,
         message=run.failure,
-        document=f"{API_PATH}/v1/runs/{run.id}/snapshot" if document else "",
+        document=f"{API_PATH}/v1/runs/{run.id}/snapshot" if run.document else "",
     )

@@ -176,6 +176,12 @@ def test_a_missing_key_is_a_value_and_a_missing_subtype_is_one_difference() -> N
         measurements=[m for m in lost.measurements if m.type is not MeasurementType.SYSTEMD],
     )
     document = document_of(*facts_of(fleet))
+    folded = [subtype for m in document.measurements for subtype in m.subtypes]
+    lacking = sum(len(subtype.data) for subtype in folded if subtype.groups)
+    assert lacking > 200
+    assert document.summary.differing == sum(len(subtype.differs) for subtype in folded) + lacking, (
+        "what a node has not is not the same everywhere"
+    )
     facts = {outlier.nodes: outlier.facts for outlier in document.outliers}
     (missing,) = facts["gpu-0000"]
     assert (missing.key, missing.value, missing.expected) == ("module_0_1", UNSET, True)

@@ -57,6 +57,21 @@ async def test_runs_started_otherwise_are_shown_under_their_ids(tmp_path: Path) 
         assert table["rows"][0]["cells"][:4] == [run.id, "Done", 5, 3]
 
 
+async def test_a_run_keeps_its_numbers_longer_than_its_document(tmp_path: Path) -> None:
+    async with served(tmp_path) as api:
+        _, first = await api.scene.run()
+        took = first.progress().seconds
+        before = (await api.get(f"fleetsnapshots/{first.id}"))["status"]
+        for _ in range(4):
+            await api.scene.run()
+        await asyncio.sleep(0.01)
+        after = (await api.get(f"fleetsnapshots/{first.id}"))["status"]
+        assert before.pop("document")
+        assert after == before
+        assert (after["groups"], after["seconds"]) == (3, took)
+        assert first.progress().seconds == took, "how long it took, not how long ago it began"
+
+
 async def test_a_name_is_made_up_where_one_is_wanted(tmp_path: Path) -> None:
     async with served(tmp_path) as api:
         answer = await create(api, {**BODY, "metadata": {"generateName": "nightly-"}})
