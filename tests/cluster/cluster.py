@@ -91,7 +91,7 @@ class Cluster:
         self.control_plane.start_controllers()
         for node in self.nodes.values():
             self._start_kubelet(node)
-        self._wait_nodes_ready(60)
+        self.wait_nodes_ready(60)
         for node in self.nodes.values():
             if node.spec.systemd:
                 node.machine.run(["sh", "-c", systemd.WAIT])
@@ -268,7 +268,8 @@ class Cluster:
         proxy = self.control_plane.kubeconfig("kube-proxy", "system:kube-proxy")
         node.start_kube_proxy(proxy)
 
-    def _wait_nodes_ready(self, timeout: float) -> None:
+    def wait_nodes_ready(self, timeout: float) -> None:
+        """Until every node is Ready and has its pods' addresses, also again after its object was deleted."""
         wanted = set(self.nodes)
         self._wait(lambda: wanted - self.ready_nodes(), timeout, "nodes not Ready")
         # Without its ServiceAccount no pod can be made.

@@ -74,7 +74,7 @@ class ControlPlane:
     def start_api(self) -> None:
         """Starts etcd and the API server, without waiting for them."""
         self._start_etcd()
-        self._start_apiserver()
+        self.start_apiserver()
 
     def start_controllers(self) -> None:
         """Starts what needs the API, and the roles it makes at its first start: they end if they may not read."""
@@ -114,6 +114,10 @@ class ControlPlane:
             f"--cluster-signing-cert-file={self.pki.ca.certificate}",
             f"--cluster-signing-key-file={self.pki.ca.key}",
         )
+
+    def stop_apiserver(self) -> None:
+        """Kills the API server until `start_apiserver`: everybody's connections end, and nobody answers."""
+        self.machine.run(["pkill", "-KILL", "-x", "kube-apiserver"])
 
     def stop_manager(self) -> None:
         # The kernel keeps 15 characters of a process's name.
@@ -158,7 +162,8 @@ class ControlPlane:
             "--listen-peer-urls=http://127.0.0.1:2380",
         )
 
-    def _start_apiserver(self) -> None:
+    def start_apiserver(self) -> None:
+        """Starts the API server, also again after `stop_apiserver`, without waiting for it."""
         pki = self.pki
         serving = pki.issue("kube-apiserver", "kube-apiserver", addresses=_API_NAMES)
         # Without it kubectl logs and exec fail: kubelet asks who calls.

@@ -1,4 +1,7 @@
-"""What breaks on one node of a fleet: the node is in its right state with its reason, and the others answer."""
+"""What breaks on one node of a fleet: the node is in its right state with its reason, and the others answer.
+
+So do nodes that come and go.
+"""
 
 import shutil
 from collections.abc import Iterator
@@ -122,6 +125,61 @@ def test_a_node_partitioned(installed: Fleet, node: Node) -> None:
         assert state_of(installed, node) == ("timeout", "no answer within 5 s")
     finally:
         node.machine.run_in_network("nft delete table inet cut")
+
+
+def test_nodes_that_come_and_go_in_the_middle_of_a_run(installed: Fleet, node: Node) -> None:
+    """One that never had an agent goes, another comes, and a real one goes and comes back."""
+    (other,) = [name for name in installed.cluster.nodes if name != node.name]
+    kill_agent(node, "STOP")  # keeps the run open
+    try:
+        _add_node(installed, "passing")
+        asking = installed.start("snapshot", "--format", "yaml", "--deadline", "60s")
+        wait_for(lambda: _collecting(installed, answered=1), 50)
+        _add_node(installed, "coming")
+        installed.kubectl("delete", "node", "passing", node.name)
+        gone = ("nodesnapshots", "passing", node.name, "--ignore-not-found")
+        wait_for(lambda: not installed.kubectl("get", *gone), 10)
+        node.kill("kubelet")
+        kill_agent(node)  # nobody is left to wait for
+        document, complaint = asking.communicate(timeout=40)
+        assert asking.returncode == 0, complaint
+        states = _ledger(document)
+        assert states.pop(other)[0] in GOOD
+        assert states == dict.fromkeys(
+            ("passing", node.name), ("not-ready", "the node was removed from the cluster")
+        ), "one that comes later is not in it"
+        states = _ledger(installed.eidos("snapshot", "--format", "yaml", "--deadline", "30s").stdout)
+        assert states.pop(other)[0] in GOOD
+        assert states == {"coming": ("no-agent", "its agent's pod cannot be scheduled")}
+    finally:
+        installed.kubectl("delete", "node", "passing", "coming", "--ignore-not-found")
+        kill_agent(node)
+        sh(node, "pkill -KILL -x kubelet || true")
+        node.spawn_kubelet()
+        installed.cluster.wait_nodes_ready(60)
+
+
+def _add_node(fleet: Fleet, name: str) -> None:
+    """Nothing but its object: a machine whose kubelet says Ready, and which no pod fits on."""
+    made = {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name},
+        "spec": {"taints": [{"key": "test", "effect": "NoSchedule"}]},
+        "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}]},
+    }
+    fleet.cluster.api.text("POST", "/api/v1/nodes", made)
+
+
+def _collecting(fleet: Fleet, answered: int) -> bool:
+    runs = [item["status"] for item in fleet.get("fleetsnapshots")["items"]]
+    return any(run["phase"] == "Collecting" and run.get("answered") == answered for run in runs)
+
+
+def _ledger(document: str) -> dict[str, tuple[str, str]]:
+    """State and reason by node, of a few nodes that do not fold."""
+    lines: list[dict[str, Any]] = yaml.safe_load(document)["ledger"]
+    return {name: (line["state"], line.get("reason", "")) for line in lines for name in line["nodes"].split(",")}
 
 
 def test_a_kubelet_stopped(installed: Fleet, node: Node) -> None:

@@ -1,5 +1,9 @@
-"""Two aggregators in real pods: one leads, and when it is killed in the middle of a run, somebody leads again."""
+"""Two aggregators in real pods: one leads, and when it is killed in the middle of a run, somebody leads again.
 
+Whoever leads then goes on from what was published. While the API server is away nobody takes over.
+"""
+
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -7,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.cluster.cluster import KubectlError
 from tests.cluster.fleetmode import NAMESPACE, Fleet
 from tests.cluster.node import Node
 from tests.cluster.replicas import wait_for
@@ -14,6 +19,7 @@ from tests.cluster.replicas import wait_for
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 HERE = ("-n", NAMESPACE)
+API = "/apis/fleet.eidos.nvidia.com/v1alpha1/fleets/eidos/api"
 AGENT, AGGREGATOR = "python -m agent", "python -m aggregator"
 
 
@@ -89,7 +95,7 @@ def test_the_leader_is_killed_in_the_middle_of_a_run(two: Fleet) -> None:
     signal(frozen, "STOP", AGENT)  # keeps the run open
     asking = two.start("snapshot", "--format", "json", "--deadline", "60s")
     try:
-        wait_for(lambda: _waits(two), 30)
+        killed = wait_for(lambda: _waits(two), 30)
         signal(node_of(two, leader), "KILL", AGGREGATOR)
         print(f"led again after {led_anew(two, leader):.1f} s")
         _, complaint = asking.communicate(timeout=60)
@@ -98,18 +104,86 @@ def test_the_leader_is_killed_in_the_middle_of_a_run(two: Fleet) -> None:
         asking.kill()
     assert asking.returncode == 4, complaint
     assert complaint.startswith("Error: "), complaint
+    last = json.loads(two.kubectl("get", "--raw", f"{API}/v1/snapshot"))
+    assert last["metadata"]["run"] == before
+    assert {name: phase for name, phase, _ in _runs(two)} == {before: "Done"}, f"and nothing of {killed}"
+    _is_kept(two, before)
     document = snapshot(two)
-    assert document["metadata"]["run"] != before
+    assert document["metadata"]["run"] not in (before, killed)
     wait_for(lambda: _published(two) == document["metadata"]["run"], 20)
 
 
-def _waits(fleet: Fleet) -> bool:
-    """Whether a run has all answers but one."""
+def _is_kept(fleet: Fleet, run: str) -> None:
+    """By a leader that has published nothing itself: what somebody deletes or edits comes back as it was."""
+    authority = fleet.get("secret", "eidos-authority", *HERE)["data"]
+    fleet.kubectl("delete", "configmap/eidos-fleet", "secret/eidos-authority", *HERE)
+    wait_for(lambda: _published(fleet) == run, 20)
+    text = fleet.kubectl("get", "secret", "eidos-authority", *HERE, "-o", "json")
+    assert json.loads(text)["data"] == authority
+    spoil = {"data": {"snapshot.yaml": "kind: FleetSnapshot\n", "more": "x"}}
+    fleet.kubectl("patch", "configmap", "eidos-fleet", *HERE, "--type=merge", "-p", json.dumps(spoil))
+    wait_for(lambda: _published(fleet) == run, 20)
+
+
+def test_the_api_server_is_down_for_30_seconds_in_the_middle_of_a_run(two: Fleet) -> None:
+    before = snapshot(two)["metadata"]["run"]
+    wait_for(lambda: _published(two) == before, 20)
+    leader, restarts = holder(two), _restarts(two)
+    frozen = two.cluster.nodes["gpu-1"]
+    signal(frozen, "STOP", AGENT)  # keeps the run open
+    asking = two.start("snapshot", "--format", "json", "--deadline", "90s")
+    try:
+        cut = wait_for(lambda: _waits(two), 30)
+        two.cluster.control_plane.stop_apiserver()
+        until = time.monotonic() + 30
+        _, complaint = asking.communicate(timeout=60)
+        assert asking.returncode == 4, complaint
+        assert complaint.startswith("Error: "), complaint
+        wait_for(lambda: time.monotonic() > until, 31)
+    finally:
+        two.cluster.control_plane.start_apiserver()
+        signal(frozen, "CONT", AGENT)
+        asking.kill()
+    began = time.monotonic()
+    wait_for(lambda: _runs(two), 60)
+    print(f"asked again {time.monotonic() - began:.1f} s after the API server was started")
+    assert (holder(two), _restarts(two)) == (leader, restarts), "nobody took over, and nobody ended"
+    ended = {name: (phase, message) for name, phase, message in _runs(two)}
+    why = "the aggregator lost touch with the API server and may no longer lead"
+    assert (ended[before][0], ended[cut]) == ("Done", ("Failed", why))
+    assert _published(two) == before
+    document = snapshot(two)
+    wait_for(lambda: _published(two) == document["metadata"]["run"], 20)
+
+
+def _restarts(fleet: Fleet) -> dict[str, int]:
+    """How often which aggregator has ended."""
+    return {
+        pod["metadata"]["name"]: sum(each["restartCount"] for each in pod["status"]["containerStatuses"])
+        for pod in pods(fleet, "aggregator")
+    }
+
+
+def _runs(fleet: Fleet) -> list[tuple[str, str, str]]:
+    """Name, phase and message of every run that is known; empty while nobody can be asked."""
+    try:
+        items = fleet.get("fleetsnapshots")["items"]
+    except KubectlError:
+        return []
+    return [(each["metadata"]["name"], each["status"]["phase"], each["status"].get("message", "")) for each in items]
+
+
+def _waits(fleet: Fleet) -> str:
+    """A run that has all answers but one."""
     items = fleet.get("fleetsnapshots")["items"]
-    return any(each["status"]["phase"] == "Collecting" and each["status"].get("answered") == 1 for each in items)
+    waiting = (
+        item for item in items if item["status"]["phase"] == "Collecting" and item["status"].get("answered") == 1
+    )
+    return next((item["metadata"]["name"] for item in waiting), "")
 
 
 def _published(fleet: Fleet) -> str:
-    data = fleet.get("configmap", "eidos-fleet", *HERE)["data"]
-    run: str = yaml.safe_load(data["snapshot.yaml"])["metadata"]["run"]
+    text = fleet.kubectl("get", "configmap", "eidos-fleet", *HERE, "-o", "json", "--ignore-not-found")
+    content = json.loads(text)["data"]["snapshot.yaml"] if text else ""
+    run: str = (yaml.safe_load(content) or {}).get("metadata", {}).get("run", "")
     return run

@@ -98,7 +98,12 @@ def test_nodes_without_an_answer_each_with_its_reason(fleet: Fleet) -> None:
 
 def test_what_others_delete_or_edit_is_put_back(fleet: Fleet) -> None:
     good(fleet)
-    run = wait_for(fleet.published, 10)
+    keeps_up(fleet, wait_for(fleet.published, 10))
+    fleet.linked(2)
+
+
+def keeps_up(fleet: Fleet, run: str) -> None:
+    """What the leader keeps comes back as it was, whatever is done to it."""
     authority, bundle = fleet.get("secret", "eidos-authority")["data"], fleet.get("configmap", "eidos-ca")["data"]
     fleet.kubectl("delete", "configmap/eidos-fleet", "configmap/eidos-ca", "secret/eidos-authority", *fleet.here)
     wait_for(lambda: fleet.published() == run, 20)
@@ -111,7 +116,6 @@ def test_what_others_delete_or_edit_is_put_back(fleet: Fleet) -> None:
     wait_for(lambda: fleet.published() == run and "more" not in (fleet.data("configmap", "eidos-fleet") or {}), 20)
     wait_for(lambda: fleet.data("secret", "eidos-authority") == authority, 20)
     wait_for(lambda: fleet.data("configmap", "eidos-ca") == bundle, 20)
-    fleet.linked(2)
 
 
 def test_a_leader_that_is_told_to_stop_hands_over_at_once(fleet: Fleet) -> None:
@@ -133,6 +137,7 @@ def test_the_leader_killed_in_the_middle_of_a_run(fleet: Fleet) -> None:
     published = wait_for(fleet.published, 10)
     fleet.agents["cpu-1"].signal(SIGSTOP)  # keeps the run open
     pool, run = fleet.waiting(60)
+    _, under_way = fleet.ask("/v1/runs", {"seconds": 60}, more=ASYNC)
     began = time.monotonic()
     leader.end(SIGKILL)
     with pytest.raises(OSError, match=r"."):
@@ -142,6 +147,12 @@ def test_the_leader_killed_in_the_middle_of_a_run(fleet: Fleet) -> None:
     assert fleet.leader(within=20) is other
     print(f"took over after {time.monotonic() - began:.1f} s")
     assert fleet.published() == published, "what was published stays until there is something newer"
+    status, document = fleet.ask("/v1/snapshot")
+    assert (status, document["metadata"]["run"]) == (200, published)
+    assert fleet.ask(f"/v1/runs/{published}/snapshot") == (200, document)
+    status, problem = fleet.ask(f"/v1/runs/{under_way['run']}")
+    assert (status, problem["detail"].partition(".")[0]) == (404, "there is no such run")
+    keeps_up(fleet, published)
     replace_dead(fleet)
     good(fleet)
     print(f"all agents are back after {time.monotonic() - began:.1f} s")
