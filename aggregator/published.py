@@ -19,7 +19,16 @@ from aggregator.names import unfold_names
 from aggregator.run import Run, RunRequest
 from common.document import load_document
 from common.errors import Code, EidosError, InputError
-from common.fleet import FLEET_API_VERSION, AgentLine, FleetSnapshot, Group, LedgerLine, NodeState
+from common.fleet import (
+    FLEET_API_VERSION,
+    AgentLine,
+    FleetSnapshot,
+    Group,
+    LedgerLine,
+    NodeLabel,
+    NodeState,
+    NodeTaint,
+)
 from common.fleet_api import RunState
 from common.nodeset import unfold_indexes
 
@@ -79,6 +88,7 @@ def _check(document: FleetSnapshot) -> None:
     _require(folded <= expected, "nodes of its groups are not in its ledger")
     named = [line for line in document.agents if line.nodes]
     _require(_members(document, named, "agents") <= folded, "nodes of its agents are in none of its groups")
+    _check_cluster(document, expected)
     groups = range(len(document.groups))
     _require([group.group for group in document.groups] == [*groups], "its groups do not count on")
     states: Counter[str] = Counter()
@@ -91,6 +101,16 @@ def _check(document: FleetSnapshot) -> None:
         "its summary says something else than its ledger and groups",
     )
     _require(all(index in groups for index in _referred(document)), "it refers to groups that it has not")
+
+
+def _check_cluster(document: FleetSnapshot, expected: set[str]) -> None:
+    if document.cluster is UNSET:
+        return
+    entries: list[NodeTaint | NodeLabel] = [*document.cluster.taints, *document.cluster.labels]
+    for entry in entries:
+        nodes = unfold_names(entry.nodes, document.node_table) if entry.nodes else expected
+        _require(len(nodes) == entry.count, "a set of nodes in its cluster is not as long as it says")
+        _require(expected.issuperset(nodes), "nodes of its cluster are not in its ledger")
 
 
 def _members(document: FleetSnapshot, sets: Sequence[AgentLine | LedgerLine | Group], part: str) -> set[str]:

@@ -7,6 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from aggregator.names import unfold_names
 from aggregator.unfold import value_by_group
+from cli.cluster_text import cluster_lines
 from cli.text import aligned, style, visible
 from common.fleet import FleetSnapshot, Group, LedgerLine, NodeState, NodeTable, Outlier, OutlierFact
 from common.fleet_api import FactValue, FactView, NodeView
@@ -52,6 +53,9 @@ def overview(document: FleetSnapshot, colour: bool) -> Iterator[str]:
     yield ""
     yield from ledger(document.ledger, document.node_table, colour)
     yield ""
+    if document.cluster is not UNSET:
+        yield from cluster_lines(document.cluster, colour)
+        yield ""
     yield style("GROUPS" if not odd else "GROUPS  those that are outliers apart", colour, bold=True)
     yield from group_blocks(document, colour, usual)
     yield ""

@@ -16,8 +16,11 @@ from aggregator.drift import Change
 from aggregator.fold import fold
 from aggregator.ledger import Entry, Expected
 from aggregator.names import NodeNames
+from aggregator.published import read_published
+from common.errors import InputError
 from common.fleet import FleetMetadata, FleetSnapshot, NodeLabel, NodeState
 from common.fleet_api import DriftFact
+from common.formats import Format, dump_plain
 from common.model import Absent, Collected, CollectionEntry, Failed, FailureCode, MeasurementType, Ok, Scalar, State
 from common.topology import TaintId, Topology
 from tests.fleet.contents import MemoryContents
@@ -151,6 +154,16 @@ def test_on_a_node_its_object_counts_too(
     (mine,) = [e for e in with_node(lines, node_is_known=True) if e.collector == "kubernetes" and not e.subtype]
     assert (mine.state, mine.subtypes) == (state, subtypes)
     assert with_node(lines, node_is_known=False) == lines
+
+
+def test_read_back_from_where_it_was_published_it_must_fit_the_ledger() -> None:
+    nodes = [Expected(f"gpu-{n}", labels={"zone": f"{n % 2}", "host": f"gpu-{n}"}, taints=(GPU,)) for n in range(9)]
+    written = dump_plain(document_of(nodes), Format.YAML)
+    assert unfold_cluster(read_published(written, "x")) == unfold_cluster(document_of(nodes))
+    for was, spoilt in ((b"nodes: gpu-[0,2", b"nodes: gpu-[1,2,3"), (b"nodes: gpu-[0,2", b"nodes: gpu-[99,2")):
+        assert was in written
+        with pytest.raises(InputError, match=r"in its cluster|nodes of its cluster"):
+            read_published(written.replace(was, spoilt), "x")
 
 
 # ---- drift

@@ -4,6 +4,9 @@ import re
 
 from msgspec.structs import replace
 
+from aggregator.cluster_facts import Read, fold_cluster
+from aggregator.ledger import Expected
+from aggregator.names import NodeNames
 from cli.fleet_text import fact_blocks, group_blocks, ledger, names, node_rows, outlier_blocks, overview
 from common.fleet import (
     Differing,
@@ -21,7 +24,7 @@ from common.fleet import (
     Summary,
 )
 from common.fleet_api import FactValue, FactView, NodeView
-from common.model import MeasurementType
+from common.model import Collected, Failed, FailureCode, MeasurementType, Ok, Outcome
 
 TABLE = [NodeTable(".ec2.internal", ["ip-10-0-0-1", "ip-10-0-0-2", "ip-10-0-0-3"])]
 OS, GPU = MeasurementType.OS, MeasurementType.GPU
@@ -65,6 +68,28 @@ def test_overview() -> None:
     assert "  GPU.smi.driver          570.86.15" in lines
     assert "ip-10-0-0-3.ec2.internal (1)  group 1" not in lines  # it is among the outliers
     assert not any("\x1b" in line or "\n" in line for line in lines)
+
+
+def test_the_cluster_in_a_few_lines() -> None:
+    read: dict[str, Outcome] = {
+        "server": Ok({"version": "v1.36.3", "platform": "linux/amd64"}),
+        "image": Failed(FailureCode.API_FORBIDDEN, "list pods is forbidden\x1b[2J"),
+        "policy": Ok({"driver.enabled": "true"}),
+    }
+    nodes = [Expected("gpu-1", labels={"a": "b", "c": "d"})]
+    cluster = fold_cluster(Read(Collected.of(read), nodes), NodeNames(["gpu-1"]))
+    lines = list(overview(replace(document(), cluster=cluster), colour=False))
+    at = lines.index("CLUSTER")
+    assert lines[at : at + 7] == [
+        "CLUSTER",
+        "  Kubernetes       v1.36.3 linux/amd64",
+        "  policy settings  1",
+        "  labels           2",
+        "  nodes            1",
+        "  taints           0",
+        "  not read  K8s.image: list pods is forbidden\\x1b[2J",
+    ]
+    assert "CLUSTER" not in list(overview(document(), colour=False))
 
 
 def test_all_groups_with_what_sets_the_odd_one_apart() -> None:
