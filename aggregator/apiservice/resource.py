@@ -5,6 +5,7 @@ has no queue of its own: it reads the collection's changes, and one that falls t
 """
 
 import asyncio
+import logging
 import random
 import time
 from bisect import bisect_right
@@ -23,6 +24,7 @@ from aggregator.apiservice.status import StatusError, not_found, status_of
 
 T = TypeVar("T")
 
+_log: Final = logging.getLogger(__name__)
 _LOOKS_EVERY: Final = 1.0
 """Seconds between two looks at what has changed, while somebody watches."""
 _BOOKMARK_EVERY: Final = 60.0
@@ -130,9 +132,17 @@ class Resource(Generic[T]):
                 self._changed = asyncio.Event()
 
     async def _look_again_and_again(self) -> None:
+        failed = False
         while True:
             await asyncio.sleep(_LOOKS_EVERY)
-            await self.look()
+            try:
+                await self.look()
+            except Exception:  # of a disk, say: whoever watches must hear of what comes after it
+                if not failed:
+                    _log.exception("changes cannot be seen", extra={"resource": self._source.resource})
+                failed = True
+            else:
+                failed = False
 
     @asynccontextmanager
     async def _looked_at(self) -> AsyncIterator[None]:

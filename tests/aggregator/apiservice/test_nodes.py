@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from aggregator.apiservice.nodes import NodeSource
 from aggregator.ledger import Expected
 from aggregator.users import GROUP_PATH
 from common.fleet_api import API_PATH
@@ -179,6 +180,25 @@ async def test_a_watch_tells_what_changes_after_its_version(tmp_path: Path) -> N
         resumed = {"watch": "true", "resourceVersion": event["object"]["metadata"]["resourceVersion"]}
         async with api.watching("nodesnapshots", params={**resumed, "timeoutSeconds": "1"}) as events:
             assert [event async for event in events] == [], "nothing twice, and it ends when asked to"
+
+
+async def test_a_watch_outlives_a_read_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aggregator.apiservice.resource._LOOKS_EVERY", 0.01)
+    async with served(tmp_path) as api, api.watching("nodesnapshots", params={"watch": "1"}) as events:
+        for _ in NODES:
+            await anext(events)
+        failed = asyncio.Event()
+
+        async def fail(self: NodeSource) -> bool:
+            failed.set()
+            raise OSError("input/output error")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(NodeSource, "look", fail)
+            await asyncio.wait_for(failed.wait(), 10)
+        await api.scene.join(NODES[3], 3)
+        event = await asyncio.wait_for(anext(events), 10)
+        assert (event["type"], event["object"]["metadata"]["name"]) == ("MODIFIED", NODES[3])
 
 
 async def test_a_watch_with_a_selector_sees_objects_come_and_go(tmp_path: Path) -> None:
