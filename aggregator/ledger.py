@@ -20,6 +20,7 @@ from enum import StrEnum
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from aggregator.names import NodeNames
 from common.fleet import LedgerLine, NodeState
@@ -81,6 +82,8 @@ class Sighting(msgspec.Struct, frozen=True):
     """Why its last link ended; None when it never had one."""
     facts_at: float | None = None
     """When the facts known of it were collected (POSIX seconds of the aggregator); None when none are known."""
+    version: str = ""
+    """Of the agent that collected them."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -92,12 +95,15 @@ class Entry(msgspec.Struct, frozen=True):
     facts_at: float | None = None
     fresh: bool = False
     """Whether its facts were collected by this run."""
+    version: str = ""
+    """Of the agent that collected its facts; empty when none are known."""
 
 
 def settle(expected: Iterable[Expected], sightings: Mapping[str, Sighting], seconds: float) -> list[Entry]:
     """The ledger of a run of `seconds`, in the order of the nodes given."""
     nothing = Sighting()
-    return [_settle(node, sightings.get(node.node, nothing), seconds) for node in expected]
+    seen = [(node, sightings.get(node.node, nothing)) for node in expected]
+    return [replace(_settle(node, sighting, seconds), version=sighting.version) for node, sighting in seen]
 
 
 def _settle(node: Expected, seen: Sighting, seconds: float) -> Entry:

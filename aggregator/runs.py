@@ -210,6 +210,7 @@ class Runs:
             answer=answer,
             closed=node.closed,
             facts_at=node.known.at if node.known else None,
+            version=node.known.version if node.known else "",
         )
 
     def _end(self, run: Run, failure: str) -> None:
