@@ -17,6 +17,10 @@ from common.model import MeasurementType
 
 _NAME: Final = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 _BEGINNING: Final = re.compile(r"[a-z0-9][-a-z0-9.]{0,247}")
+_LABEL: Final = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_MOST_METADATA: Final = 16 << 10
+"""Bytes of labels and annotations together: objects are kept in memory."""
+_MOST_WARNINGS: Final = 10
 _FIELDS: Final = frozenset(("apiVersion", "kind", "metadata", "spec", "status"))
 _SPEC_FIELDS: Final = frozenset(field.encode_name for field in msgspec.structs.fields(FleetSnapshotSpec))
 
@@ -39,7 +43,9 @@ class Creator:
             raise StatusError(400, "strict decoding error: " + ", ".join(unknown))
         metadata = _metadata(asked)
         spec = _spec(asked, metadata.name)
-        if request.query.get("dryRun"):
+        if dry_run := request.query.getall("dryRun", []):
+            if set(dry_run) != {"All"}:
+                raise StatusError(422, 'CreateOptions.meta.k8s.io "" is invalid: dryRun: the only value is All')
             self._source.check(spec)
             name = self._source.free_name(metadata)
             shown = FleetSnapshot(
@@ -55,7 +61,7 @@ class Creator:
             body = self._resource.encoded(name, form if form.is_table else Form.PLAIN)
         answer = json_answer(body, 201)
         if validation == "Warn":
-            for text in unknown:
+            for text in unknown[:_MOST_WARNINGS]:
                 answer.headers.add("Warning", f"299 - {msgspec.json.encode(text).decode()}")
         return answer
 
@@ -96,7 +102,22 @@ def _metadata(asked: Mapping[str, Any]) -> ObjectMeta:
         raise _invalid("metadata.name", f"{metadata.name[:253]!r} is no name of an object", metadata.name)
     if not metadata.name and not _BEGINNING.fullmatch(metadata.generate_name):
         raise _invalid("metadata.name", "a name, or a generateName to make one of, is required")
+    _check_pairs(metadata)
     return ObjectMeta(metadata.name, metadata.generate_name, labels=metadata.labels, annotations=metadata.annotations)
+
+
+def _check_pairs(metadata: ObjectMeta) -> None:
+    """Labels and annotations as kube-apiserver would have them. Raises StatusError (422)."""
+    for field, pairs in (("labels", metadata.labels), ("annotations", metadata.annotations)):
+        for key in pairs:
+            prefix, slash, name = key.rpartition("/")
+            if not _LABEL.fullmatch(name) or bool(slash) != bool(_NAME.fullmatch(prefix)):
+                raise _invalid(f"metadata.{field}", f"{key[:80]!r} is no key", metadata.name)
+    for value in filter(None, metadata.labels.values()):
+        if not _LABEL.fullmatch(value):
+            raise _invalid("metadata.labels", f"{value[:80]!r} is no value of a label", metadata.name)
+    if len(msgspec.json.encode((metadata.labels, metadata.annotations))) > _MOST_METADATA:
+        raise _invalid("metadata.annotations", f"more than {_MOST_METADATA} bytes with the labels", metadata.name)
 
 
 def _spec(asked: Mapping[str, Any], name: str) -> FleetSnapshotSpec:

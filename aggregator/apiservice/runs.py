@@ -34,6 +34,8 @@ from common.model import MeasurementType
 
 _NONE: Final = "<none>"
 _SUFFIX: Final = 5
+_MOST_NAMES: Final = 32
+"""Names of one run: each is an object of its own, with all that its maker wrote into it."""
 
 
 class Named(NamedTuple):
@@ -105,11 +107,13 @@ class RunSource:
     def start(self, metadata: ObjectMeta, spec: FleetSnapshotSpec) -> str:
         """Start a run under a name, or join one that asks the same; the name.
 
-        Raises StatusError when the name is taken, FleetError when the fleet is busy, UsageError for what makes no
-        sense.
+        Raises StatusError when the name is taken or the run has too many, FleetError when the fleet is busy,
+        UsageError for what makes no sense.
         """
         name = self.free_name(metadata)
         run = self._fleet.runs.start(self._request(spec))
+        if sum(named.run is run for named in self._named.values()) >= _MOST_NAMES:
+            raise StatusError(429, f"run {run.id}, which is the same, has {_MOST_NAMES} names: wait for its end")
         made = ObjectMeta(
             creation_timestamp=timestamp(time.time()), labels=metadata.labels, annotations=metadata.annotations
         )

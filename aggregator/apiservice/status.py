@@ -22,6 +22,7 @@ _REASONS: Final = {
     409: "AlreadyExists",
     410: "Expired",
     413: "RequestEntityTooLarge",
+    415: "UnsupportedMediaType",
     422: "Invalid",
     429: "TooManyRequests",
     500: "InternalError",

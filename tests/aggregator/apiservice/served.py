@@ -1,12 +1,13 @@
 """A fleet's part of a cluster's API, served over plain HTTP, with a user whom everything is allowed."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from aiohttp.test_utils import TestClient, TestServer
+from multidict import CIMultiDict
 
 from aggregator.api.routes import application
 from aggregator.apiservice.service import ApiService
@@ -24,7 +25,7 @@ TOKEN = "secret"
 class Asked:
     """An answer, read."""
 
-    def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+    def __init__(self, status: int, body: bytes, headers: CIMultiDict[str]) -> None:
         self.status = status
         self.body = body
         self.headers = headers

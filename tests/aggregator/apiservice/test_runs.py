@@ -17,6 +17,10 @@ def body(name: str = "mine", **spec: Any) -> dict[str, Any]:
     return {**BODY, "metadata": {"name": name, "labels": {"why": "test"}}, "spec": spec}
 
 
+def bearing(**metadata: Any) -> dict[str, Any]:
+    return {**BODY, "metadata": {"name": "mine", **metadata}}
+
+
 async def create(api: Served, document: object, **query: str) -> Asked:
     return await api.ask("fleetsnapshots", "POST", json=document, params=query)
 
@@ -105,6 +109,14 @@ async def test_equal_requests_share_a_run(tmp_path: Path) -> None:
         (body("Not A Name"), {}, 422, "Invalid"),
         ({**BODY, "metadata": {}}, {}, 422, "Invalid"),
         ({**BODY, "metadata": [], "spec": 1}, {}, 422, "Invalid"),
+        (body(), {"dryRun": "Foo"}, 422, "Invalid"),
+        (bearing(labels={"bad label!": "x"}), {}, 422, "Invalid"),
+        (bearing(labels={"why": "x \x1b[31m"}), {}, 422, "Invalid"),
+        (bearing(labels={"Not A Prefix/why": "x"}), {}, 422, "Invalid"),
+        (bearing(labels={"/why": "x"}), {}, 422, "Invalid"),
+        (bearing(labels={"x" * 64: "x"}), {"dryRun": "All"}, 422, "Invalid"),
+        (bearing(annotations={"": "x"}), {}, 422, "Invalid"),
+        (bearing(annotations={"why": "x" * 20_000}), {}, 422, "Invalid"),
     ],
 )
 async def test_what_makes_no_sense_starts_nothing(
@@ -142,6 +154,37 @@ async def test_a_dry_run_and_a_warning(tmp_path: Path) -> None:
         assert api.scene.fleet.runs.remembered() == []
         answer = await create(api, body(selectr="x"))
         assert (answer.status, answer.headers["Warning"]) == (201, '299 - "unknown field \\"spec.selectr\\""')
+
+
+async def test_labels_and_annotations_are_kept_as_given(tmp_path: Path) -> None:
+    async with served(tmp_path, join=0) as api:
+        labels = {"why": "", "app.kubernetes.io/name": "A_b.c-1", "x" * 63: "y" * 63}
+        annotations = {"example.com/Note": "any text: \u00e9 \n"}
+        answer = await create(api, bearing(labels=labels, annotations=annotations))
+        assert answer.status == 201
+        assert (answer.json["metadata"]["labels"], answer.json["metadata"]["annotations"]) == (labels, annotations)
+
+
+async def test_a_body_of_another_type(tmp_path: Path) -> None:
+    async with served(tmp_path, join=0) as api:
+        headers = {"Content-Type": "application/yaml"}
+        await api.status("fleetsnapshots", 415, "UnsupportedMediaType", method="POST", data=b"{}", headers=headers)
+
+
+async def test_warnings_have_an_end(tmp_path: Path) -> None:
+    async with served(tmp_path, join=0) as api:
+        answer = await create(api, {**body(), **{f"k{number}": 1 for number in range(3000)}})
+        assert (answer.status, len(answer.headers.getall("Warning"))) == (201, 10)
+
+
+async def test_only_so_many_names_for_one_run(tmp_path: Path) -> None:
+    async with served(tmp_path) as api:
+        (await api.scene.join("n4", 3)).answers_collect = False
+        told = [await create(api, body(f"x{number}", seconds=60)) for number in range(40)]
+        assert [answer.status for answer in told] == [201] * 32 + [429] * 8
+        assert told[-1].json["reason"] == "TooManyRequests"
+        assert (await create(api, body("other", nodes="n1"))).status == 201, "other runs have names of their own"
+        assert len((await api.get("fleetsnapshots"))["items"]) == 33
 
 
 async def test_a_name_that_is_taken(tmp_path: Path) -> None:
