@@ -37,15 +37,15 @@ class Change(NamedTuple):
     """Facts that agents of one of the versions never report: nobody can tell whether they changed."""
 
 
-def drift(before: FleetSnapshot, after: FleetSnapshot) -> Iterator[Change]:
-    """Changes of the nodes that have facts in both, and of their agents; those of most nodes first."""
+def drift(before: FleetSnapshot, after: FleetSnapshot, most: int | None = MOST_CHANGES) -> Iterator[Change]:
+    """Changes of the nodes that have facts in both, and of their agents; those of most nodes first, and not more."""
     moved = _moved(before, after)
     if not moved:
         return
     compare = _Versions(before, after)
     old_unread, new_unread = Unread.of(before), Unread.of(after)
     scattered = _scattered(before) | _scattered(after)
-    largest = sorted(moved.items(), key=lambda item: -len(item[1]))[:MOST_CHANGES]
+    largest = sorted(moved.items(), key=lambda item: -len(item[1]))[:most]
     for (old_group, new_group, versions), nodes in largest:
         old_facts, new_facts = _facts(before, old_group), _facts(after, new_group)
         changed: list[DriftFact] = []

@@ -1,6 +1,6 @@
 """`eidos diff`: what changed between two snapshots."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -9,7 +9,10 @@ from cli import suggestions
 from cli.text import aligned, colour_wanted, style, visible
 
 if TYPE_CHECKING:
+    from aggregator.fleet_diff import FleetDiff
     from common.diff import Change, Diff, Incomparable
+    from common.fleet import FleetSnapshot
+    from common.model import Snapshot
 
 EXAMPLES = """\
 \b
@@ -19,6 +22,7 @@ Examples:
   eidos diff a.yaml b.yaml --ignore 'OS.sysctl.*'           one subtype left out
   eidos diff a.yaml b.yaml --format json | jq '.changes[]'
   eidos diff baseline.yaml now.yaml --fail-on-drift         for scripts
+  eidos fleet snapshot | eidos diff fleet.yaml -            all nodes, and the cluster itself
 
 \b
 Exit status: 0 compared, 1 drift and --fail-on-drift is given, 2 a snapshot cannot be read.
@@ -58,9 +62,10 @@ def command(
     A and B are files, - for standard input, or cm://NAMESPACE/NAME. Facts that change by themselves are never
     compared, facts that belong to one node only (serial numbers, addresses) only when both snapshots are of the
     same node. What could not be read in one of them is listed apart and is no drift.
+
+    Two FleetSnapshots are compared node by node, nodes that changed alike are told together, and nodes that came or
+    went are no drift.
     """
-    from common.diff import diff
-    from common.formats import load_snapshot
     from common.kube.choice import ClusterChoice
     from common.refs import check_writable, parse_ref, read, write
 
@@ -68,16 +73,59 @@ def command(
         raise click.UsageError("Only one of A and B can be standard input.")
     target, cluster = parse_ref(output), ClusterChoice(kubeconfig, kube_context)
     check_writable(target, cluster)
-    documents = [load_snapshot(read(parse_ref(ref), cluster=cluster), ref) for ref in (before, after)]
-    result = diff(documents[0], documents[1], ignore)
-    write(target, _render(result, output_format, colour_wanted() and output in ("-", "stdout")), cluster)
-    if fail_on_drift and result.changes:
+    contents = [read(parse_ref(ref), cluster=cluster) for ref in (before, after)]
+    one, other = (_load(content, ref) for content, ref in zip(contents, (before, after), strict=True))
+    colour = colour_wanted() and output in ("-", "stdout")
+    rendered, has_drift = _compare(one, other, ignore, output_format, colour)
+    write(target, rendered, cluster)
+    if fail_on_drift and has_drift:
         ctx.exit(1)
 
 
-def _render(result: "Diff", output_format: str, colour: bool) -> bytes:
+def _load(content: bytes, ref: str) -> "Snapshot | FleetSnapshot":
+    from common.errors import Code, InputError
+    from common.formats import load_snapshot
+
+    try:
+        return load_snapshot(content, ref)
+    except InputError as error:
+        if error.code is not Code.INPUT_WRONG_KIND or b"FleetSnapshot" not in content:
+            raise
+        from aggregator.published import read_published
+
+        return read_published(content, ref)
+
+
+def _compare(
+    before: "Snapshot | FleetSnapshot",
+    after: "Snapshot | FleetSnapshot",
+    ignore: tuple[str, ...],
+    output_format: str,
+    colour: bool,
+) -> tuple[bytes, bool]:
+    """The result as it is written, and whether there is drift."""
+    from common.diff import Ignore, diff
+    from common.errors import UsageError
+    from common.fleet import FleetSnapshot
+
+    if isinstance(before, FleetSnapshot) and isinstance(after, FleetSnapshot):
+        from aggregator.fleet_diff import fleet_diff
+        from cli.fleet_diff import fleet_lines
+
+        of_fleet = fleet_diff(before, after, Ignore(ignore).__contains__)
+        return _render(of_fleet, fleet_lines(of_fleet, colour), output_format), of_fleet.has_drift
+    if isinstance(before, FleetSnapshot) or isinstance(after, FleetSnapshot):
+        raise UsageError(
+            "one of them is a FleetSnapshot and the other one node's Snapshot",
+            "Compare two of a kind; `eidos fleet node NAME` writes one node's out of the fleet.",
+        )
+    result = diff(before, after, ignore)
+    return _render(result, _lines(result, colour), output_format), bool(result.changes)
+
+
+def _render(result: "Diff | FleetDiff", lines: Iterable[str], output_format: str) -> bytes:
     if output_format == "table":
-        return ("\n".join(_lines(result, colour)) + "\n").encode()
+        return ("\n".join(lines) + "\n").encode()
     from common.formats import Format, dump_plain
 
     return dump_plain(result, Format(output_format))

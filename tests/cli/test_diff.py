@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from cli.main import run
+from common.fleet import FleetMetadata
+from common.formats import Format, dump_plain
+from tests.aggregator.test_fleet_diff import fleet
 from tests.conftest import cannot_run_here
 
 BEFORE = """\
@@ -132,3 +136,47 @@ def test_takes_what_the_tool_before_wrote(files: tuple[str, str], capsys: pytest
     assert "No drift" in capsys.readouterr().out
     assert run(["diff", files[0], sample]) == 0
     assert "gpu-001 and ip-10-0-158-18.ec2.internal" in capsys.readouterr().out
+
+
+@pytest.fixture
+def fleets(tmp_path: Path) -> tuple[str, str]:
+    """Two documents of a fleet, as they are published."""
+    before, after = fleet("v1.36.3", "a", n1=1, n2=1, gone=1), fleet("v1.37.0", "b", n1=2, n2=2, new=1)
+    for name, document in (("a", before), ("b", after)):
+        metadata = FleetMetadata("0.1.0", f"run-{name}", "2026-01-01T00:00:00Z")
+        (tmp_path / f"{name}.yaml").write_bytes(dump_plain(replace(document, metadata=metadata), Format.YAML))
+    return str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml")
+
+
+def test_two_fleets(fleets: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["diff", *fleets, "--fail-on-drift"]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "Diff of a fleet  2026-01-01T00:00:00Z (run run-a) → 2026-01-01T00:00:00Z (run run-b)",
+        "",
+        "the cluster",
+        "  ~ K8s.server.version  v1.36.3 → v1.37.0",
+        "",
+        "n[1-2] (2)",
+        "  ~ OS.x.k                   1 → 2",
+        "  ~ NodeTopology.label.zone  a → b",
+        "",
+        "new  new (1)",
+        "",
+        "gone  gone (1)",
+        "",
+        "Drift: 2 changes of facts on 2 nodes, 1 of the cluster.",
+    ]
+    assert run(["diff", fleets[0], fleets[0], "--fail-on-drift"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "No drift."
+    assert run(["diff", *fleets, "--format", "json", "--ignore", "NodeTopology.label.*"]) == 0
+    written = json.loads(capsys.readouterr().out)
+    assert (written["kind"], len(written["changes"])) == ("FleetSnapshotDiff", 1)
+
+
+def test_a_fleet_and_a_node_are_not_compared(
+    fleets: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = tmp_path / "node.yaml"
+    node.write_text(BEFORE)
+    assert run(["diff", fleets[0], str(node)]) == 2
+    assert "one of them is a FleetSnapshot and the other one node's Snapshot" in capsys.readouterr().err

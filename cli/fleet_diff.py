@@ -1,0 +1,62 @@
+"""`eidos diff` of two FleetSnapshots, for a person."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from msgspec import UNSET
+
+from aggregator.fleet_diff import FleetDiff
+from cli.text import aligned, style, visible
+from common.fleet_api import DriftFact
+from common.nodeset import unfold_names
+
+
+def fleet_lines(result: FleetDiff, colour: bool) -> Iterator[str]:
+    """The cluster, nodes that changed alike under their names, nodes that came and went, and a summary."""
+    from cli.fleet_text import names
+
+    sides = (f"{visible(side.timestamp)} (run {visible(side.run)})" for side in (result.before, result.after))
+    yield style("Diff of a fleet", colour, bold=True) + f"  {' → '.join(sides)}"
+    yield from _block("the cluster", result.cluster, colour)
+    for change in result.changes:
+        heading = f"{names(change.nodes)} ({change.count})"
+        yield from _block(heading, change.facts, colour)
+        if change.incomparable:
+            yield ""
+            yield f"{heading}  {style('not compared', colour, fg='yellow')}: only one version of the agent reports"
+            yield from (f"    {_name(fact)}" for fact in change.incomparable)
+    for word, nodes in (("new", result.added), ("gone", result.removed)):
+        if nodes:
+            yield ""
+            yield f"{style(word, colour, bold=True)}  {names(nodes)} ({len(unfold_names(nodes))})"
+    yield ""
+    yield _summary(result, colour)
+
+
+def _block(heading: str, facts: Sequence[DriftFact], colour: bool) -> Iterator[str]:
+    if facts:
+        yield ""
+        yield style(heading, colour, fg="cyan", bold=True)
+        yield from aligned(_rows(facts, colour), header=None)
+
+
+def _rows(facts: Iterable[DriftFact], colour: bool) -> Iterator[tuple[str, str]]:
+    for fact in facts:
+        old, new = (None if value is UNSET else visible(value) or '""' for value in (fact.before, fact.after))
+        sign, fg = ("+", "green") if old is None else ("-", "red") if new is None else ("~", "yellow")
+        values = f"{old} → {new}" if old is not None and new is not None else (new if old is None else old) or ""
+        yield f"  {style(sign, colour, fg=fg)} {_name(fact)}", values
+
+
+def _name(fact: DriftFact) -> str:
+    return f"{fact.type.value}.{visible(fact.subtype)}.{visible(fact.key)}"
+
+
+def _summary(result: FleetDiff, colour: bool) -> str:
+    if not result.has_drift:
+        return f"{style('No drift', colour, fg='green', bold=True)}."
+    changed = [change for change in result.changes if change.facts]
+    nodes = {name for change in changed for name in unfold_names(change.nodes)}
+    facts = sum(len(change.facts) for change in changed)
+    parts = [f"{facts:,} changes of facts on {len(nodes):,} nodes"] if changed else []
+    parts += [f"{len(result.cluster):,} of the cluster"] if result.cluster else []
+    return f"{style('Drift', colour, fg='red', bold=True)}: {', '.join(parts)}."
