@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from aggregator.beside import beside
 from aggregator.fleet import Fleet
 from aggregator.query_child import NO_MEMORY, Answer, Given, Request, Verdict
 from aggregator.query_facts import FactTable, Row
@@ -62,13 +63,13 @@ class Queries:
         try:
             async with self._turns:
                 with self._fleet.reading_content():
-                    table = await asyncio.to_thread(self._table, named, document)
-                answer = await _evaluate(await asyncio.to_thread(_request, named, table.rows))
+                    table = await beside(self._table, named, document)
+                answer = await _evaluate(await beside(_request, named, table.rows))
         finally:
             self._waiting -= 1
         if answer.fault:
             raise refusal(answer.fault, named)
-        return await asyncio.to_thread(_result, body, run, document, named, table, answer.verdicts)
+        return await beside(_result, body, run, document, named, table, answer.verdicts)
 
     def _table(self, named: Named, document: FleetSnapshot) -> FactTable:
         return FactTable(document, named.names, self._fleet.own_values)
@@ -76,9 +77,7 @@ class Queries:
 
 def _request(named: Named, rows: Sequence[Row]) -> bytes:
     variables = [variable(number) for number in range(len(named.names))]
-    request = Request(
-        named.expression, variables, [list(row.cells) for row in rows], _SECONDS, [*named.constants]
-    )
+    request = Request(named.expression, variables, [list(row.cells) for row in rows], _SECONDS, [*named.constants])
     encoded = msgspec.msgpack.encode(request)
     if len(encoded) > _MOST_REQUEST:
         raise UsageError(

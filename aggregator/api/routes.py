@@ -1,6 +1,5 @@
 """The endpoints of /v1, in one list. Handlers parse and render; what they show is made in views.py and below."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -16,6 +15,7 @@ from aggregator.api.problems import errors_as_problems, on_duty, users_only
 from aggregator.api.queries import QueryApi
 from aggregator.api.requests import after, body, limit, taking
 from aggregator.api.watching import WatchApi
+from aggregator.beside import beside
 from aggregator.duty import Duty
 from aggregator.fleet import Fleet
 from aggregator.run import Run, RunRequest
@@ -117,7 +117,7 @@ class Api:
         """One node's last known snapshot, as one-shot mode would have written it there."""
         name = request.match_info["node"]
         with self._fleet.reading_content():
-            document = await asyncio.to_thread(self._fleet.snapshot_of, name)
+            document = await beside(self._fleet.snapshot_of, name)
         if document is None:
             raise FleetError(Code.FLEET_NOT_FOUND, f"nothing is known of a node {name[:253]!r}")
         return await render(request, document)
@@ -137,7 +137,7 @@ class Api:
         run, document = self._fleet.last()
         page = after(request.query), limit(request.query)
         with self._fleet.reading_content():
-            view = await asyncio.to_thread(views.fact, self._fleet, run, document, request.match_info["fact"], *page)
+            view = await beside(views.fact, self._fleet, run, document, request.match_info["fact"], *page)
         return await render(request, view)
 
     def _find(self, request: web.Request) -> Run:

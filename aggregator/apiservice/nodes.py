@@ -1,6 +1,5 @@
 """NodeSnapshots: one for each expected node, named and labelled as the Node itself."""
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -13,6 +12,7 @@ from aggregator.apiservice.collection import Collection, Current, Stored
 from aggregator.apiservice.facts import Shown, ShownFacts
 from aggregator.apiservice.source import Column
 from aggregator.apiservice.types import FLEET_API_VERSION, Item, NodeSnapshot, NodeSnapshotStatus, ObjectMeta
+from aggregator.beside import beside
 from aggregator.fleet import Fleet
 from aggregator.ledger import Entry, Expected, timestamp
 from aggregator.nodes import Known
@@ -84,7 +84,7 @@ class NodeSource:
         unknown = {of.facts for of in known.values() if self._facts.get(of.facts) is None}
         if unknown:
             with fleet.reading_content():
-                await asyncio.to_thread(self._facts.learn, unknown)
+                await beside(self._facts.learn, unknown)
         changed = self.collection.update(self._current(expected, known))
         self._looked_at = time.monotonic()
         return changed
@@ -155,7 +155,7 @@ class NodeSource:
             known = [
                 (each, node.known if (node := self._fleet.hub.nodes.get(each.name)) else None) for each in stored
             ]
-            return await asyncio.to_thread(lambda: [self._whole(each, of, alone) for each, of in known])
+            return await beside(lambda: [self._whole(each, of, alone) for each, of in known])
 
     def _whole(self, stored: Stored[NodeSnapshotStatus], known: Known | None, alone: bool) -> NodeSnapshot:
         item = self.item(stored)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import resource
+import threading
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,7 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from aggregator import query
-from common.fleet_api import MOST_EXPRESSION, MOST_LINE
+from common.fleet_api import MOST_EXPRESSION, MOST_LINE, QueryBody
 from tests.aggregator.api.test_http import User, api
 
 ISSUE = 'OS.release.VERSION_ID != "24.04" && semver(GPU.smi.driver) < semver("570.0.0")'
@@ -42,6 +43,30 @@ async def test_which_nodes_and_why(tmp_path: Path) -> None:
             "values": {"OS.release.VERSION_ID": "22.04", "GPU.smi.driver": "550.144.03"},
         }
         assert await user.get(f"/v1/query?expression={quote(ISSUE, safe='')}") == answer
+
+
+async def test_queries_nobody_waits_for_keep_their_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    began, may_end = threading.Semaphore(0), threading.Event()
+
+    def table(*_: object) -> None:
+        began.release()
+        may_end.wait(30)
+        raise OSError("nobody hears this")
+
+    async with api(tmp_path) as user:
+        await user.ask("POST", "/v1/runs")
+        monkeypatch.setattr(query.Queries, "_table", table)
+        fleet = user.fleet.fleet
+        queries, last = query.Queries(fleet), fleet.last()
+        asked = [asyncio.create_task(queries.answer(QueryBody("true", "", 1), *last)) for _ in range(6)]
+        for _ in range(2):
+            assert await asyncio.to_thread(began.acquire, timeout=30)
+        for task in asked[:2]:
+            task.cancel()
+        assert not await asyncio.to_thread(began.acquire, timeout=0.2), "two at a time"
+        may_end.set()
+        told = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(each) for each in told] == [asyncio.CancelledError] * 2 + [OSError] * 4
 
 
 async def test_every_plain_expression_fits_into_an_address(tmp_path: Path) -> None:
