@@ -100,7 +100,8 @@ class LeaderPublisher:
         place = f"cm://{self._namespace}/{FLEET}"
         if not is_as_written(stored.config_map):
             raise InputError(
-                Code.INPUT_MALFORMED, f"{place} is not as an aggregator wrote it: somebody has edited it"
+                Code.INPUT_MALFORMED,
+                f"{place} bears no digest of its data: somebody has edited it, or an earlier version wrote it",
             )
         return read_published(stored.document.content, place)
 
