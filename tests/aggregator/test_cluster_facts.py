@@ -13,6 +13,7 @@ from aggregator.cluster_drift import cluster_drift, topology_drift
 from aggregator.cluster_facts import Read, fold_cluster, unfold_cluster, with_node
 from aggregator.document import fleet_snapshot
 from aggregator.drift import Change
+from aggregator.excerpt import excerpt_of_fleet
 from aggregator.fold import fold
 from aggregator.ledger import Entry, Expected
 from aggregator.names import NodeNames
@@ -164,6 +165,15 @@ def test_read_back_from_where_it_was_published_it_must_fit_the_ledger() -> None:
         assert was in written
         with pytest.raises(InputError, match=r"in its cluster|nodes of its cluster"):
             read_published(written.replace(was, spoilt), "x")
+
+
+def test_what_stays_readable_of_a_large_one_is_the_version() -> None:
+    nodes = [Expected(f"gpu-{n}", labels={f"label-{n}": "x" * 60}) for n in range(200)]
+    document = document_of(nodes)
+    excerpt = excerpt_of_fleet(document, lambda part: dump_plain(part, Format.YAML))(3000).decode()
+    assert "version: v1.36.3" in excerpt
+    assert "- cluster" in excerpt
+    assert "label-7" not in excerpt
 
 
 # ---- drift
