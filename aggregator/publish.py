@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 from aggregator.excerpt import excerpt_of_fleet
 from common.fleet import FleetSnapshot
 from common.formats import Format, dump_plain
+from common.refs import PUBLISHED
 
 if TYPE_CHECKING:
     from common.kube.client import Kube
     from common.kube.configmap_writer import Fence
     from common.kube.types import ConfigMap
 
-FLEET: Final = "eidos-fleet"
+FLEET: Final = PUBLISHED
 """The document's name, wherever it is published."""
 
 

@@ -9,6 +9,7 @@ import click
 
 from cli import install_options, interrupts, suggestions
 from cli.install_progress import Progress
+from cli.terminal import is_terminal
 from cli.text import colour_wanted
 from common.errors import ClusterError, EidosError, UsageError
 
@@ -116,7 +117,7 @@ def uninstall(namespace: str | None, yes: bool, **flags: Any) -> None:
     cluster = install_options.target(flags)
     progress = Progress()
     where = namespace or interrupts.run(lambda: _located(cluster))
-    if not yes and sys.stdin.isatty():
+    if not yes and is_terminal(sys.stdin):
         question = f"Remove Eidos from namespace {where} of {cluster.context or cluster.server}?"
         if not click.confirm(question):
             click.echo("Nothing was removed.")

@@ -41,6 +41,9 @@ def lines(found: "Installation", colour: bool) -> Iterator[str]:
         yield style("  agents: no node has the labels that their node selector wants", colour, fg="yellow")
     if agents.refused:
         yield style(f"  agents: {visible(agents.refused)}", colour, fg="red")
+    if agents.starting:
+        starting = names(fold_names(agents.starting))
+        yield style(f"  {starting} ({len(agents.starting)}): not ready yet", colour, fg="yellow")
     for why, nodes in agents.troubled.items():
         yield style(f"  {names(fold_names(nodes))} ({len(nodes)}): {visible(why)}", colour, fg="yellow")
 

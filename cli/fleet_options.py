@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from cli import suggestions
+from cli.terminal import is_terminal
 from common.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _OUTPUT: Final = (
     click.option("-o", "--output", metavar="REF", default="-", show_default=True, shell_complete=suggestions.a_file,
                  help="Where to write: - or stdout, a file, or cm://NAMESPACE/NAME."),
     click.option("-t", "--format", "output_format", type=click.Choice(["table", "yaml", "json"]),
-                 help="How to write it.  [default: by the file's name, else table]"),
+                 help="How to write it.  [default: a table, into a file YAML or JSON by its name]"),
 )  # fmt: skip
 
 
@@ -140,7 +141,7 @@ class Target:
         self._ref = parse_ref(flags["output"])
         on_stdout = self._ref.kind is RefKind.STREAM
         named = "json" if flags["output"].endswith(".json") else "yaml"
-        shown = "table" if sys.stdout.isatty() else piped
+        shown = "table" if is_terminal(sys.stdout) else piped
         self.format: str = flags["output_format"] or (shown if on_stdout else named)
         self._on_stdout = on_stdout
         check_writable(self._ref)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
+from cli.terminal import is_terminal
 from cli.text import visible
 from common.errors import Code, FleetError
 from common.fleet import FleetSnapshot
@@ -70,7 +71,7 @@ class _Display:
 async def _display() -> AsyncIterator[_Display]:
     """Draws on standard error if that is a terminal."""
     display = _Display()
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         yield display
         return
     drawing = asyncio.get_running_loop().create_task(display.draw(), name="progress")

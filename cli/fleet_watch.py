@@ -8,6 +8,7 @@ import click
 
 from cli.fleet_options import connection, server_options
 from cli.options import Duration
+from cli.terminal import is_terminal
 
 if TYPE_CHECKING:
     from cli.fleet_transport import ClusterConnection, Connection
@@ -41,8 +42,11 @@ def command(seconds: float | None, output_format: str | None, **flags: Any) -> N
     """
     import asyncio
 
-    form = output_format or ("text" if sys.stdout.isatty() else "ndjson")
-    asyncio.run(_follow(connection(flags), seconds, _as_text() if form == "text" else _as_line))
+    form = output_format or ("text" if is_terminal(sys.stdout) else "ndjson")
+    try:
+        asyncio.run(_follow(connection(flags), seconds, _as_text() if form == "text" else _as_line))
+    except KeyboardInterrupt:  # how it is meant to end
+        sys.exit(130)
 
 
 async def _follow(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.terminal import is_terminal
 from installer.workflow import Observer, Phase
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Progress(Observer):
         self.text = ""
         self._since = 0.0
         self._told_at = 0.0
-        self._on_terminal = sys.stderr.isatty()
+        self._on_terminal = is_terminal(sys.stderr)
         self._live: Live | None = None
 
     def phase(self, phase: Phase) -> None:

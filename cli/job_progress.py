@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from agent.job.workflow import Observer, Phase, Report
+from cli.terminal import is_terminal
 from cli.text import visible
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Progress(Observer):
     def done(self, report: Report, output: str) -> None:
         """The run is over; where it spent its time is for people only."""
         self.end("done")
-        if self._debug or sys.stderr.isatty():
+        if self._debug or is_terminal(sys.stderr):
             times = ", ".join(f"{phase.value} {seconds:.2f} s" for phase, seconds in report.seconds.items())
             self.say(f"{self.title}: snapshot of {report.node} written to {output} ({times})")
 
@@ -86,7 +87,7 @@ class Progress(Observer):
 @asynccontextmanager
 async def shown(runs: Sequence[Progress]) -> AsyncIterator[None]:
     """Draw on standard error while the block runs, if that is a terminal; nothing of it stays."""
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         yield
         return
     drawing = asyncio.create_task(_draw(runs))

@@ -1,4 +1,4 @@
-"""The command's entry point: the list of commands, and how errors and interrupts end the program.
+"""The command: the list of commands, and how errors and interrupts end the program.
 
 Commands are imported when they are called, so that `eidos --help` costs click and nothing else.
 """
@@ -7,7 +7,7 @@ import errno
 import os
 import sys
 from contextlib import suppress
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import click
 
@@ -54,18 +54,8 @@ def cli() -> None:
     """
 
 
-def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command and exit. Every error is one sentence on standard error, never a traceback."""
-    sys.exit(run(arguments))
-
-
-def plugin() -> NoReturn:
-    """The same as a plugin of kubectl, which runs `kubectl-eidos` for `kubectl eidos`."""
-    sys.exit(run(name="kubectl eidos"))
-
-
 def run(arguments: list[str] | None = None, name: str = "eidos") -> int:
-    """Run the command and return its exit status."""
+    """Run the command and return its exit status. Errors are a sentence on standard error, never a traceback."""
     try:
         status: Any = cli.main(args=arguments, prog_name=name, standalone_mode=False)
         return status if isinstance(status, int) else 0
@@ -99,7 +89,8 @@ def run(arguments: list[str] | None = None, name: str = "eidos") -> int:
 
 def _abandon_stdout() -> None:
     """Python must not try to write the rest, and complain, at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(message: str) -> None:

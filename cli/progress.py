@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from cli.terminal import is_terminal
+
 _PATIENCE: Final = 1.0  # seconds a person waits without wondering
 
 
@@ -29,7 +31,7 @@ class Pending:
 def waiting(verb: str, names: list[str]) -> Iterator[Pending]:
     """Show what is pending once a second has passed, on standard error if that is a terminal."""
     pending = Pending(names)
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         yield pending
         return
     finished = threading.Event()

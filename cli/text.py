@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from cli.terminal import is_terminal
 from common.model import CollectionEntry, Scalar, Snapshot, State
 
 _WIDEST_KEY: Final = 48
@@ -17,7 +18,7 @@ _COLOUR: Final = {State.OK: "green", State.PARTIAL: "yellow", State.ABSENT: "bri
 def colour_wanted(stream: object = None) -> bool:
     """Whether to colour: a terminal, and NO_COLOR (https://no-color.org) not set."""
     stream = sys.stdout if stream is None else stream
-    return not os.environ.get("NO_COLOR") and bool(getattr(stream, "isatty", lambda: False)())
+    return not os.environ.get("NO_COLOR") and is_terminal(stream)
 
 
 def style(text: str, enabled: bool, fg: str | None = None, bold: bool = False) -> str:

@@ -83,6 +83,10 @@ def _parse_configmap(text: str) -> Ref:
     return Ref(RefKind.CONFIGMAP, namespace=namespace, name=name)
 
 
+PUBLISHED: Final = "eidos-fleet"
+"""The ConfigMap in which an aggregator keeps the last snapshot of its fleet."""
+
+
 def read(ref: Ref, limit: int = MOST_BYTES, cluster: ClusterChoice | None = None) -> bytes:
     """All bytes of what the reference points to; `-` is standard input.
 
@@ -125,6 +129,11 @@ def _read_file(path: str, count: int) -> bytes:
 def check_writable(ref: Ref, cluster: ClusterChoice | None = None) -> None:
     """Raise at once what `write` would most likely raise, before work is done whose result could not be kept."""
     if ref.kind is RefKind.CONFIGMAP:
+        if ref.name == PUBLISHED:
+            raise UsageError(
+                f"{ref} is where the aggregator of a fleet publishes, and would overwrite this",
+                "Choose another name.",
+            )
         from common.kube.configmap_writer import check_document
         from common.kube.session import visit
 

@@ -12,6 +12,7 @@ from common.kube.namespaces import first_content
 from common.kube.together import together
 from common.kube.types import Metadata
 from common.kube.watching import Watching
+from common.refs import PUBLISHED
 from installer import preflight
 from installer.applying import Found
 from installer.objects import Item, every_item, is_ours
@@ -21,7 +22,6 @@ from installer.situation import Part
 from installer.workflow import Observer, Phase
 
 _OURS: Final = {"labelSelector": f"{PART_OF}={PRODUCT}"}
-_PUBLISHED: Final = "eidos-fleet"
 _WRITTEN: Final = (
     ("v1", "secrets", "eidos-authority"),
     ("v1", "configmaps", "eidos-ca"),
@@ -145,10 +145,10 @@ class _Removal:
 
     async def _delete_published(self) -> None:
         try:
-            if await delete_document(self._kube, self._namespace, _PUBLISHED):
-                self._removed.append(f"configmaps {self._namespace}/{_PUBLISHED}")
+            if await delete_document(self._kube, self._namespace, PUBLISHED):
+                self._removed.append(f"configmaps {self._namespace}/{PUBLISHED}")
         except EidosError as error:
-            self._failures.append((f"configmaps {_PUBLISHED}", error))
+            self._failures.append((f"configmaps {PUBLISHED}", error))
 
     async def _leave_namespace(self, item: Item, there: Manifest) -> None:
         """Delete it if it is ours and empty; else take only our labels out of it."""

@@ -60,6 +60,8 @@ def test_runs_as_they_happen(fleet: Demo) -> None:
         assert done["progress"]["states"] == {"ok": 7}
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
+        assert process.stderr is not None
+        assert process.stderr.read() == "", "it is how watching is meant to end"
 
 
 def test_for_a_time(fleet: Demo) -> None:

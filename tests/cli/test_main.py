@@ -53,6 +53,7 @@ def test_help_has_examples(name: str, capsys: pytest.CaptureFixture[str]) -> Non
         (["snapshot", "--host-root", "/nonexistent"], "not a directory"),
         (["diff", "only-one.yaml"], "Missing argument"),
         (["diff", "-", "-"], "Only one of A and B"),
+        (["snapshot", "-o", "cm://eidos/eidos-fleet"], "is where the aggregator of a fleet publishes"),
         (["completion", "tcsh"], "'tcsh' is not one of"),
         (["fleet", "node", ""], "no node is named"),
         (["fleet", "fact", ""], "no fact is named"),
@@ -199,6 +200,40 @@ def test_a_full_disk_behind_standard_output_is_said(arguments: list[str]) -> Non
     assert done.returncode == 2
     assert "o space left" in done.stderr
     assert "internal error" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["snapshot", "--collectors", "release"], 2, "Error: standard output cannot be written: it is closed"),
+        (["fleet", "nodes", "--server", "https://127.0.0.1:1"], 4, "Connection refused"),
+        (["--help"], 0, ""),
+    ],
+)
+def test_without_standard_output(arguments: list[str], status: int, said: str) -> None:
+    """As from cron, or with `>&-`."""
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", EIDOS, *arguments]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, "internal error" in done.stderr) == (status, False), done.stderr
+    assert said in done.stderr
+
+
+def test_ctrl_c_while_python_imports_leaves_no_traceback() -> None:
+    """The first thing imported stands still until the signal has come."""
+    stuck = (
+        "import builtins, os, signal, sys, time\n"
+        "real = builtins.__import__\n"
+        "def slow(name, *rest):\n"
+        "    if name == 'cli.main':\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(20)\n"
+        "    return real(name, *rest)\n"
+        "from cli.entry import main\n"
+        "builtins.__import__ = slow\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", stuck], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 @pytest.mark.parametrize("no_color", ["", "1"])

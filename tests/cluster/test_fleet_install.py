@@ -1,6 +1,7 @@
 """A fleet installed with `eidos fleet install`, the images as they are built: what a user finds in the cluster."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -12,11 +13,22 @@ import pytest
 import yaml
 
 from common.formats import load_snapshot
+from common.kube.client import PAGE_SIZE
 from common.nodeset import unfold_names
 from tests.cluster.audit import AuditLog
 from tests.cluster.binaries import binaries_directory
 from tests.cluster.fleetmode import NAMESPACE, Fleet
-from tests.cluster.fleetrequests import AGENT, AGGREGATOR, LOOKED_AT, NOBODY, OF_A_RUN, RENEWAL, audit_log, of_runs
+from tests.cluster.fleetrequests import (
+    AGENT,
+    AGGREGATOR,
+    LOOKED_AT,
+    NOBODY,
+    OF_A_RUN,
+    PODS,
+    RENEWAL,
+    audit_log,
+    of_runs,
+)
 from tests.cluster.fleetrights import documented, listed
 from tests.cluster.images import AGENT_IMAGE, CHECKOUT
 
@@ -194,7 +206,7 @@ def test_an_upgrade_says_what_changed_and_keeps_the_rest(installed: Fleet) -> No
 
 def test_kubectl_eidos_is_the_same_command(installed: Fleet, tmp_path: Path) -> None:
     plugin = tmp_path / "kubectl-eidos"
-    plugin.write_text(f"#!{sys.executable}\nfrom cli.main import plugin\nplugin()\n")
+    plugin.write_text(f"#!{sys.executable}\nfrom cli.entry import plugin\nplugin()\n")
     plugin.chmod(0o755)
     environment = {**installed.environment(), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(
@@ -249,6 +261,8 @@ def _check_requests_of_runs(fleet: Fleet, runs: int = 3) -> None:
     asked = of_runs(fleet, runs)
     # Once before the document is written, and once more as the watch tells that it was; it may tell late.
     assert runs <= asked.pop(LOOKED_AT) <= 2 * runs + 1
+    pages = math.ceil(len(fleet.get("pods", "--all-namespaces")["items"]) / PAGE_SIZE)
+    assert 2 * runs <= asked.pop(PODS) <= (1 + pages) * runs
     assert asked == {each: count * runs for each, count in OF_A_RUN.items() if each != LOOKED_AT}
     assert recent.asked(NOBODY) == {}
     # Not in the whole life of the cluster either.
