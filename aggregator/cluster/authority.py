@@ -1,8 +1,9 @@
 """The aggregator's own certificate authority, kept in Secret `eidos-authority`.
 
-The Secret is read when this replica begins to lead, and made when there is none that can be used; of two that make it
-at the same time, one finds that it is there and takes that. From then on what is in memory counts: whoever deletes or
-edits the Secret finds it put back. To have a new authority on purpose, see docs/operate.md.
+The Secret is read when this replica first leads, and made when there is none that can be used; of two that make it at
+the same time, one finds that it is there and takes that. From then on what is in memory counts, until this process
+ends (which it does when another leads): whoever deletes or edits the Secret finds it put back, also after a while in
+which the API server was away. To have a new authority on purpose, see docs/operate.md.
 """
 
 import asyncio
@@ -48,6 +49,7 @@ class SecretAuthority:
         self._path = path_of("v1", "secrets", namespace, SECRET)
         self._metadata = {"name": SECRET, "namespace": namespace, "labels": LABELS}
         self._own = OwnCertificates(Authority(), names)
+        self._is_loaded = False
         self._is_owed = False
 
     @property
@@ -57,6 +59,9 @@ class SecretAuthority:
 
     async def load(self) -> Pair:
         """See Certificates."""
+        if self._is_loaded:
+            await self.mend()
+            return self._own.issue()
         for attempt in range(_ATTEMPTS):
             found = await self._read()
             authority = _usable(found) or Authority()
@@ -70,6 +75,7 @@ class SecretAuthority:
                     await asyncio.sleep(self._kube.pause(attempt + 1, error))
                     continue  # another was quicker: take theirs
             self._own.authority = authority
+            self._is_loaded = True
             return self._own.issue()
         raise AssertionError("the last attempt returns or raises")
 

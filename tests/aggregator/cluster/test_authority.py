@@ -110,6 +110,22 @@ async def test_what_cannot_be_used_is_replaced(api: FakeApiServer, data: dict[st
     assert Authority.from_files(stored(api)).bundle == made.bundle
 
 
+async def test_what_is_in_memory_counts_when_it_leads_again(api: FakeApiServer) -> None:
+    async with kube_of(api) as kube:
+        made = authority_of(kube)
+        await made.load()
+        before, bundle = stored(api), made.bundle
+        api.remove("secrets", SECRET, "eidos")  # while the API server was away for it
+        await made.load()
+        assert (stored(api), made.bundle) == (before, bundle)
+        api.remove("secrets", SECRET, "eidos")
+        await authority_of(kube).load()
+        assert stored(api) != before
+        pair = await made.load()
+        assert (stored(api), made.bundle) == (before, bundle)
+        assert _is_verified(pair, ssl.create_default_context(cadata=bundle.decode()))
+
+
 async def test_a_secret_that_is_deleted_or_edited_is_put_back(api: FakeApiServer) -> None:
     async with kube_of(api) as kube:
         made = authority_of(kube)
