@@ -96,6 +96,16 @@ async def test_a_key_set_that_holds_a_symmetric_key_signs_nothing() -> None:
         await authenticator(keys=Symmetric()).identify(token)
 
 
+async def test_a_symmetric_key_does_not_hide_a_public_one() -> None:
+    class Both:
+        async def fetch(self) -> Mapping[str, Any]:
+            public = [*(await SIGNER.fetch())["keys"]]
+            same = {"kty": "oct", "k": "a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5", "alg": "HS256", "kid": public[0]["kid"]}
+            return {"keys": [*public, same]}
+
+    assert (await authenticator(keys=Both()).identify(SIGNER.token("n1"))).node == "n1"
+
+
 async def test_a_reviewer_is_asked_only_when_the_claims_do_not_say() -> None:
     reviewer = Reviewer()
     who = authenticator(reviewer=reviewer)

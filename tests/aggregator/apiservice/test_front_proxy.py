@@ -102,6 +102,14 @@ def test_terms_that_make_no_sense_change_nothing(bad: dict[str, str]) -> None:
     assert front.user(presented(certificate()))
 
 
+@pytest.mark.parametrize("header", ["X-Remote-Group", "X-Remote-Extra-Scopes"])
+def test_groups_and_extras_have_an_end(header: str) -> None:
+    front, der = FrontProxy(Terms.read(data())), certificate()
+    values = [(header, str(number)) for number in range(1001)]
+    assert front.user(presented(der, *values[:1000]))
+    assert front.user(presented(der, *values)) is None
+
+
 async def test_it_follows_the_configmap() -> None:
     with FakeApiServer() as server:
         name = {"name": "extension-apiserver-authentication", "namespace": "kube-system"}

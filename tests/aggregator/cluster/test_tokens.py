@@ -57,6 +57,11 @@ def good(**extra: list[str]) -> dict[str, Any]:
     return {"authenticated": True, "user": {"username": USERNAME, "extra": extra}, "audiences": [AUDIENCE]}
 
 
+def of(username: str) -> dict[str, Any]:
+    """A review of a token that is good, and whose it is."""
+    return {**good(), "user": {"username": username, "extra": {POD: ["u"], NODE: ["n1"]}}}
+
+
 async def identify(answers: Answers, token: str, node: str | None = None) -> AgentIdentity:
     keys = ClusterKeys(kube(answers))
     reviewer = TokenReviewer(kube(answers), ACCOUNT, lambda pod: node)
@@ -98,6 +103,9 @@ async def test_a_review_that_names_no_node_is_completed_by_the_pod() -> None:
         ({"authenticated": False}, "does not accept"),
         ({**good(**{POD: ["u"], NODE: ["n1"]}), "audiences": []}, "does not accept"),
         ({**good(**{POD: ["u"], NODE: ["n1"]}), "user": {"username": "system:admin"}}, "another service account"),
+        (of(f"system:serviceaccount:{ACCOUNT}-2"), "another service account"),
+        (of("system:serviceaccount:eidos:default"), "another service account"),
+        (of("system:serviceaccount:other:eidos-agent"), "another service account"),
         (good(**{NODE: ["n1"]}), "bound to no pod"),
         (good(**{POD: ["u"], NODE: ["../n1"]}), "bound to no pod"),
     ],

@@ -53,8 +53,8 @@ class Nobody:
 
 
 class Scene:
-    def __init__(self) -> None:
-        self.cluster = Cluster()
+    def __init__(self, cluster: Cluster | None = None) -> None:
+        self.cluster = cluster or Cluster()
         self.now = 0.0
         self.users = ClusterUsers(self.cluster, Nobody(), lambda: self.now)
 
