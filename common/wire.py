@@ -68,7 +68,8 @@ class Closed(StrEnum):
 
 
 CLOSE_CODES: Final = {reason: 4000 + number for number, reason in enumerate(Closed)}
-"""WebSocket close codes, from the range RFC 6455 leaves to applications."""
+"""WebSocket close codes, from the range RFC 6455 leaves to applications. Peers of other versions know them by their
+place: new reasons go to the end."""
 
 
 class FrameError(ValueError):
