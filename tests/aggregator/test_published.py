@@ -88,7 +88,9 @@ def _spoilt() -> dict[str, Callable[[Any], object]]:
         "a fact of no values": lambda value: differing(value)["differs"][0].update(values=[]),
         "a value that is none": lambda value: differing(value)["differs"][0]["values"][0].update(value=[1]),
         "no ledger": lambda value: value.pop("ledger"),
-        "an agent nobody knows": lambda value: value["agents"].append({"version": "1", "count": 1, "nodes": "stranger"}),
+        "an agent nobody knows": lambda value: value["agents"].append(
+            {"version": "1", "count": 1, "nodes": "stranger"}
+        ),
         "an outlier of nothing": lambda value: value["outliers"].append(
             {"group": -1, "count": 1, "nodes": "x", "like": 0, "facts": []}
         ),
