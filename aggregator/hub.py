@@ -191,7 +191,13 @@ class Hub:
 
     def forget_nodes(self, but: Container[str]) -> None:
         """Forget nodes without a link that are none of these."""
-        for name in [name for name, node in self.nodes.items() if node.link is None and name not in but]:
+        for name in [name for name in self.nodes if name not in but]:
+            self.forget_node(name)
+
+    def forget_node(self, name: str) -> None:
+        """Forget a node, unless it has a link."""
+        node = self.nodes.get(name)
+        if node is not None and node.link is None:
             del self.nodes[name]
 
     def forget_unused(self) -> int:

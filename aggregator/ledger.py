@@ -60,6 +60,8 @@ class Expected(msgspec.Struct, frozen=True):
     taints: tuple[TaintId, ...] = ()
     facts: Mapping[str, Scalar] = {}
     """K8s.node, as the cluster says it."""
+    uid: str = ""
+    """Of its Node object: another one is another machine of the same name."""
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from sys import intern
 from typing import Final
@@ -16,7 +16,7 @@ from common.errors import EidosError
 from common.kube.call import Params, path_of
 from common.kube.client import Kube
 from common.kube.facts import node_facts
-from common.kube.types import Condition, LabelledMeta, NodeInfo, NodeSpec
+from common.kube.types import Condition, NodeInfo, NodeSpec
 from common.kube.watch import ChangeKind, Reset, watch
 from common.topology import TaintId
 
@@ -31,10 +31,16 @@ class _Status(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     node_info: NodeInfo = NodeInfo()
 
 
+class _Metadata(msgspec.Struct, frozen=True, gc=False):
+    name: str = ""
+    uid: str = ""
+    labels: dict[str, str] = {}
+
+
 class NodeObject(msgspec.Struct, frozen=True, gc=False):
     """core/v1 Node, the part that matters here."""
 
-    metadata: LabelledMeta = LabelledMeta()
+    metadata: _Metadata = _Metadata()
     spec: NodeSpec = NodeSpec()
     status: _Status = _Status()
 
@@ -46,6 +52,8 @@ class ExpectedNodes:
         """`selector` is a label selector of nodes; agents' pods are those of `namespace`."""
         self.synced = asyncio.Event()
         """Set when both nodes and pods have been read once."""
+        self.on_new: Callable[[str], object] = lambda _: None
+        """Hears the name of each Node object that was made: another machine may have had the name before."""
         self._kube = kube
         self._pods_path = path_of("v1", "pods", namespace)
         self._selector: Params = {"labelSelector": selector} if selector else {}
@@ -108,7 +116,9 @@ class ExpectedNodes:
 
     def set_nodes(self, items: Iterable[NodeObject]) -> None:
         """These are all nodes."""
-        self._nodes = {item.metadata.name: _expected(item) for item in items}
+        before, self._nodes = self._nodes, {item.metadata.name: _expected(item) for item in items}
+        for name, node in self._nodes.items():
+            self._tell_new(before.get(name), node)
         self._read("nodes")
 
     def set_node(self, item: NodeObject, *, gone: bool) -> None:
@@ -118,6 +128,7 @@ class ExpectedNodes:
             self._nodes.pop(name, None)
         elif (now := _expected(item)) != before:
             self._nodes[name] = now
+            self._tell_new(before, now)
         else:
             return  # a heartbeat
         self._expected = None
@@ -134,6 +145,10 @@ class ExpectedNodes:
         else:
             self._pods[item.metadata.uid] = node_of(item), state_of(item)
         self._expected = None
+
+    def _tell_new(self, before: Expected | None, now: Expected) -> None:
+        if before is None or before.uid != now.uid:
+            self.on_new(now.node)
 
     def _read(self, what: str) -> None:
         self._expected = None
@@ -153,6 +168,7 @@ def _expected(node: NodeObject) -> Expected:
         node.metadata.labels,
         taints=tuple(TaintId(taint.key, taint.effect, taint.value) for taint in node.spec.taints),
         # Thousands of nodes say the same.
+        uid=node.metadata.uid,
         facts={key: intern(str(value)) for key, value in facts.items()},
     )
 

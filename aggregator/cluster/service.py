@@ -70,6 +70,7 @@ class ClusterService:
         self._front_proxy = FrontProxy()
         cluster = ClusterReader(self._facts_kube)
         self._fleet = Fleet(options.settings, self._nodes.expected, self._publisher, cluster)
+        self._nodes.on_new = self._fleet.hub.forget_node
         self.server = Server(
             self._fleet,
             self._authenticator,

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from aggregator.cluster.agentpods import AgentPod, best, node_of, state_of
-from aggregator.cluster.nodes import ExpectedNodes
+from aggregator.cluster.nodes import ExpectedNodes, NodeObject
 from aggregator.ledger import Agent, Expected
 from common.topology import TaintId
 from tests.aggregator.cluster.conftest import kube_of
@@ -120,7 +120,7 @@ async def test_following_a_cluster(api: FakeApiServer) -> None:
         await asyncio.wait_for(nodes.synced.wait(), 10)
         none = "no agent's pod is on the node"
         not_ready = "kubelet says that the node is not ready (KubeletNotReady)"
-        assert nodes.expected() == [
+        assert [msgspec.structs.replace(each, uid="") for each in nodes.expected()] == [
             Expected("n1", labels={"zone": "a"}, agent=Agent.RUNNING, taints=(GPU_ONLY,), facts=facts),
             Expected("n2", False, not_ready, {}, Agent.DOWN, none, facts={"source-node": "n2"}),
         ]
@@ -141,6 +141,23 @@ async def test_following_a_cluster(api: FakeApiServer) -> None:
         await until(lambda: [each.node for each in nodes.expected()] == ["n0", "n2", "n3"])
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
+
+
+def test_another_machine_of_the_same_name_is_told_of() -> None:
+    def made(name: str, uid: str, **labels: str) -> NodeObject:
+        return msgspec.convert({"metadata": {"name": name, "uid": uid, "labels": labels}}, NodeObject)
+
+    new: list[str] = []
+    nodes = ExpectedNodes(None, "eidos")  # type: ignore[arg-type]  # no API server is asked here
+    nodes.on_new = new.append
+    nodes.set_nodes([made("n1", "a"), made("n2", "b")])
+    nodes.set_node(made("n1", "a", zone="z"), gone=False)
+    assert new == ["n1", "n2"]
+    nodes.set_node(made("n1", "a"), gone=True)
+    nodes.set_node(made("n1", "c"), gone=False)
+    assert new == ["n1", "n2", "n1"]
+    nodes.set_nodes([made("n1", "c"), made("n2", "d")])
+    assert new == ["n1", "n2", "n1", "n2"], "nobody saw the old one go"
 
 
 async def test_only_the_nodes_selected(api: FakeApiServer) -> None:
