@@ -21,6 +21,7 @@ from common.kube.credentials import Credential, FixedCredentials
 from common.kube.target import Target
 from tests.aggregator.test_document import document_of, fleet
 from tests.fakes.apiserver import FakeApiServer
+from tests.fleet.scene import scene, until
 
 
 @pytest.fixture
@@ -107,3 +108,38 @@ def test_an_excerpt_fits_and_names_what_it_has_not(limit: int) -> None:
 def test_what_fits_nowhere_says_so() -> None:
     with pytest.raises(OutputError):
         excerpt_of_fleet(small(), render)(100)
+
+
+class Flaky:
+    """A publisher that fails a few times."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.published: list[str] = []
+
+    async def publish(self, document: FleetSnapshot) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise OSError("no space left on device")
+        self.published.append(document.metadata.run)
+
+
+async def test_what_could_not_be_published_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aggregator.fleet._PUBLISH_AGAIN", 0.01)
+    async with scene(tmp_path, ["n1"]) as at_work:
+        at_work.fleet._publisher = publisher = Flaky(3)
+        _, run = await at_work.run()
+        await until(lambda: publisher.published == [run.id])
+        assert publisher.failures == 0
+
+
+async def test_a_later_document_does_not_wait_for_one_that_could_not_be_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aggregator.fleet._PUBLISH_AGAIN", 3600.0)
+    async with scene(tmp_path, ["n1"]) as at_work:
+        at_work.fleet._publisher = publisher = Flaky(1)
+        await at_work.run()
+        await until(lambda: publisher.failures == 0)
+        _, run = await at_work.run()
+        await until(lambda: publisher.published == [run.id])
