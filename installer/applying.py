@@ -5,9 +5,10 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from common.errors import ClusterError, Code
-from common.kube.client import Kube
+from common.kube.client import Kube, KubeError
 from common.kube.together import together
 from installer.objects import Item, images, is_ours
+from installer.ownership import refuse_foreign
 from installer.rendering import Manifest
 
 Found = dict[str, Manifest]
@@ -52,20 +53,41 @@ class Change(NamedTuple):
 
 
 async def apply(kube: Kube, item: Item, found: Found, *, dry: bool = False) -> Change:
-    """Server-side apply of one object. Raises KubeError."""
-    before = found.get(item.path)
+    """Server-side apply of one object. Raises ClusterError.
+
+    What was not there is looked for again: minutes may have passed, and somebody may have made it.
+    """
+    before = found.get(item.path) if dry or item.path in found else await _made_since(kube, item)
     # Somebody else's namespace gets what the agents need, if nobody has said otherwise; the rest is taken over.
     shared = before if item.kind == "Namespace" and before is not None and not is_ours(before) else None
     wanted = missing_security_labels(item.manifest, shared) if shared else item.manifest
     params = {"dryRun": "All"} if dry else None
-    after: Manifest = await kube.apply(item.path, wanted, dict[str, Any], force=shared is None, params=params)
+    # Nothing is taken over of what appears at this very moment.
+    force = before is not None and shared is None
+    after: Manifest = await kube.apply(item.path, wanted, dict[str, Any], force=force, params=params)
     generation = int(after["metadata"].get("generation", 0))
     fields = changed_fields(before, after) if before else ()
     return Change(str(item), _effect(before, after), _images(before, after), generation, fields)
 
 
+async def _made_since(kube: Kube, item: Item) -> Manifest | None:
+    """What somebody has made since we looked: ours by another who installs, or refused with ClusterError."""
+    try:
+        there: Manifest = await kube.get(item.path, dict[str, Any])
+    except KubeError as error:
+        if error.code is Code.CLUSTER_NOT_FOUND:
+            return None
+        raise
+    try:
+        refuse_foreign(item, there)
+    except ClusterError as error:
+        hint = f"It was made while this was at work. {error.hint}"
+        raise ClusterError(error.code, error.message, hint) from error
+    return there
+
+
 async def apply_all(kube: Kube, items: Iterable[Item], found: Found) -> list[Change]:
-    """Apply objects that do not need each other. Raises the first KubeError once all have been tried."""
+    """Apply objects that do not need each other. Raises the first ClusterError once all have been tried."""
     return await together(apply(kube, item, found) for item in items)
 
 

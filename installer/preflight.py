@@ -9,10 +9,12 @@ from common.kube.errors import KubeError
 from common.kube.permissions import Permission, check, refuse_missing
 from common.kube.together import together
 from common.kube.types import Metadata
+from installer import ownership
 from installer.applying import Found, apply
 from installer.objects import AGENT, AGGREGATOR, Item, is_ours
+from installer.ownership import conflict, is_helms
 from installer.rendering import Manifest
-from installer.settings import MANAGED_BY, PART_OF, PRODUCT
+from installer.settings import PART_OF, PRODUCT
 
 _ASK: Final = "Nothing was changed. Ask a cluster administrator for these, or to run this."
 _BUILT_IN: Final = frozenset(("apps", "policy"))
@@ -43,41 +45,26 @@ async def look(kube: Kube, items: list[Item], *, strictly: bool = False) -> Foun
 def refuse_foreign(items: list[Item], found: Found) -> None:
     """Raise ClusterError (CLUSTER_CONFLICT) when something is there under our names that is not ours to change."""
     for item in items:
-        there = found.get(item.path)
-        if there is None:
-            continue
-        if item.kind == "Namespace":
-            if there["metadata"].get("deletionTimestamp"):
-                raise _conflict(f"{item} is being deleted, and nothing can be created in it",
-                                "Wait until it is gone, or choose another --namespace.")  # fmt: skip
-        elif not is_ours(there):
-            raise _conflict(f"{item} is there and is not part of an installation of Eidos",
-                            "Nothing was changed. Rename or delete it first.")  # fmt: skip
-        elif _is_helms(there):
-            raise _conflict(f"{item} was installed by Helm", "Use helm upgrade or helm uninstall.")
-        elif item.kind in ("Deployment", "DaemonSet") and there["metadata"]["labels"].get(MANAGED_BY) != PRODUCT:
-            # What kubectl set and this does not would stay, such as a selector of nodes.
-            raise _conflict(f"{item} was not made by eidos fleet install",
-                            "Use what made it, as kubectl apply -k; or first eidos fleet uninstall.")  # fmt: skip
+        if (there := found.get(item.path)) is not None:
+            try:
+                ownership.refuse_foreign(item, there)
+            except ClusterError as error:
+                raise conflict(error.message, f"Nothing was changed. {error.hint}") from error
     elsewhere = installed_in(found)
     here = next(item.name for item in items if item.kind == "Namespace")
     if elsewhere not in ("", here):
-        raise _conflict(f"Eidos is installed in namespace {elsewhere}, and a cluster holds one",
-                        f"Use --namespace {elsewhere}, or remove that first: eidos fleet uninstall.")  # fmt: skip
+        raise conflict(f"Eidos is installed in namespace {elsewhere}, and a cluster holds one",
+                       f"Use --namespace {elsewhere}, or remove that first: eidos fleet uninstall.")  # fmt: skip
 
 
 def refuse_helms(items: list[Item], found: Found) -> None:
     """Raise ClusterError (CLUSTER_CONFLICT) when a release of Helm's would be removed behind its back."""
     for item in items:
-        if item.path in found and is_ours(found[item.path]) and _is_helms(found[item.path]):
-            raise _conflict(
+        if item.path in found and is_ours(found[item.path]) and is_helms(found[item.path]):
+            raise conflict(
                 f"{item} was installed by Helm",
                 "Nothing was changed. Use helm uninstall; this removes afterwards what the aggregator wrote.",
             )
-
-
-def _is_helms(there: Manifest) -> bool:
-    return bool(there["metadata"].get("labels", {}).get(MANAGED_BY) == "Helm")
 
 
 def installed_in(found: Found) -> str:
@@ -169,7 +156,3 @@ async def rehearse(kube: Kube, items: list[Item], found: Found) -> None:
     except KubeError as error:
         hint = f"Nothing was changed. {error.hint}".rstrip()
         raise ClusterError(error.code, error.message, hint) from error
-
-
-def _conflict(message: str, hint: str) -> ClusterError:
-    return ClusterError(Code.CLUSTER_CONFLICT, message, hint)
