@@ -37,9 +37,10 @@ class ShardIndex(msgspec.Struct, frozen=True):
     encoding: str = "zstd"
     layout: int = _LAYOUT
 
-    def is_too_long(self) -> bool:
-        """Whether it lists more shards than a document of its size fills, however badly it packs."""
-        return len(self.shards) > self.size // SHARD_BYTES + 2
+    @property
+    def most_packed(self) -> int:
+        """Bytes that its shards have together at most, however badly the document packs."""
+        return self.size + self.size // 64 + 1024
 
 
 class IncompleteError(ValueError):

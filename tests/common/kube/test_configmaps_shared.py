@@ -1,13 +1,14 @@
 """cm:// documents: whole or not at all, whoever else writes, dies or reads at the same time."""
 
 import asyncio
+import json
 from datetime import UTC, datetime
 
 import pytest
 
 from common.errors import Code, InputError, OutputError
 from common.kube.client import Kube, KubeError
-from common.kube.configmaps import read_document
+from common.kube.configmaps import SHARDS, read_document
 from tests.common.kube.conftest import Connect
 from tests.common.kube.documents import data_of, names, noise, stored, write
 from tests.fakes.apiserver import Asked, FakeApiServer, Fault
@@ -172,6 +173,19 @@ async def test_a_broken_document_is_never_half_read(api: FakeApiServer, connect:
             stored(api, shard)["binaryData"]["zstd"] = "AAAA"
         with pytest.raises(InputError, match=f"cm://x/snap is not whole: its part {shard}"):
             await read_document(kube, "x", "snap")
+
+
+async def test_shards_without_end_are_not_read_to_the_end(api: FakeApiServer, connect: Connect) -> None:
+    """An index may list the same shard a thousand times; what it says of the document's size bounds what is read."""
+    async with connect() as kube:
+        await write(kube, noise(1))
+        index = json.loads(data_of(api)[SHARDS])
+        index["shards"] = index["shards"][:1] * 1000
+        data_of(api)[SHARDS] = json.dumps(index)
+        api.calls.clear()
+        with pytest.raises(InputError, match="its parts are longer than its index says"):
+            await read_document(kube, "x", "snap")
+    assert len(api.calls) < 100
 
 
 async def test_a_refused_index_leaves_no_shards(api: FakeApiServer, connect: Connect) -> None:
