@@ -17,15 +17,16 @@ async def test_watches_beyond_a_number_are_refused_until_others_end(
     monkeypatch.setattr(resource, "_MOST_WATCHES", 2)
     async with served(tmp_path, join=0) as api:
         query = await follow(api)
+        short = {**query, "timeoutSeconds": "1"}
         async with api.watching("nodesnapshots", params=query):
             async with api.watching("nodesnapshots", params=query):
-                told = await api.status("nodesnapshots", 429, "TooManyRequests", params=query)
+                told = await api.status("nodesnapshots", 429, "TooManyRequests", params=short)
                 assert told == "2 watches are open"
                 await api.get("nodesnapshots")
             # One that has gone is noticed with the next event; this one's reader is there still.
             await api.scene.join("n2")
             for _ in range(100):
-                answer = await api.ask("nodesnapshots", params={**query, "timeoutSeconds": "1"})
+                answer = await api.ask("nodesnapshots", params=short)
                 if answer.status != 429:
                     break
                 await asyncio.sleep(0.05)
