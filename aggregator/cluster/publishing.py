@@ -2,7 +2,8 @@
 
 A leader that was deposed without knowing (frozen, cut off) must not overwrite what its successor wrote. Before each
 write of the index, after its version has been read, the API server is asked who leads; and a new leader touches
-the index before anything else, so that a write that was decided before it led fails by its version.
+the index before anything else, so that a write that was decided before it led fails by its version. Where there is no
+index there is nothing to touch: such a write then makes one, which stands until the new leader's first document.
 
 What earlier leaders have published is read after that, when nobody else can write any more, and is kept up like a
 document of our own until there is one. It is believed only when it is as it was written.
