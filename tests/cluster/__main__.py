@@ -61,8 +61,10 @@ def status(_: argparse.Namespace) -> None:
     for state in sorted(cache_root().glob("run-*")):
         processes = len(marked(str(state)))
         ready = (state / "cluster.json").exists()
-        said = "running" if processes and ready else "starting" if processes else "dead; `down` removes what it left"
-        print(f"{state.name.removeprefix('run-')}: {said} ({processes} processes), {state}")
+        name = state.name.removeprefix("run-")
+        dead = f"dead; `--name {name} down` removes what it left"
+        said = "running" if processes and ready else "starting" if processes else dead
+        print(f"{name}: {said} ({processes} processes), {state}")
 
 
 def main() -> int:

@@ -8,7 +8,8 @@ import os
 import ssl
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from tests.cluster.debian import base_root, build_debian
@@ -16,7 +17,9 @@ from tests.cluster.paths import cache_root
 from tests.cluster.progress import step
 from tests.cluster.requirements import check_machine, install_packages
 
-_ONE_DAY = 24 * 3600
+_KEPT = 3
+_IN_USE_SECONDS = 3600
+"""For as long another test run may still load an archive that it was given."""
 _AUTHORITIES = "/etc/machine-authorities.crt"
 
 
@@ -98,7 +101,7 @@ def _trust() -> list[str]:
 
 
 def _archive(tag: str, image_id: str) -> Path:
-    """Writes the image once; archives of what the tag meant before are removed after a day."""
+    """Writes the image once; of archives of what the tag meant before, the newest few are kept."""
     folder = cache_root() / "images"
     folder.mkdir(parents=True, exist_ok=True)
     stem = tag.replace("/", "_").replace(":", "_")
@@ -107,7 +110,19 @@ def _archive(tag: str, image_id: str) -> Path:
         unfinished = folder / f".{target.name}.{os.getpid()}"
         _buildah("push", "--quiet", image_id, f"docker-archive:{unfinished}:{tag}")
         unfinished.rename(target)
-    for old in folder.glob(f"{stem}-*.tar"):
-        if old != target and time.time() - old.stat().st_mtime > _ONE_DAY:
-            old.unlink(missing_ok=True)
+    target.touch()
+    # What has a dot in front was left by a run that was killed while it wrote.
+    remove_old([*folder.glob(f"{stem}-*.tar")], _KEPT)
+    remove_old([*folder.glob(f".{stem}-*.tar.*")], 0)
     return target
+
+
+def remove_old(archives: Iterable[Path], kept: int) -> None:
+    """Removes all but the newest, and what may be in use. Others may remove the same at the same time."""
+    ages: list[tuple[float, Path]] = []
+    for archive in archives:
+        with suppress(FileNotFoundError):
+            ages.append((time.time() - archive.stat().st_mtime, archive))
+    for age, archive in sorted(ages)[kept:]:
+        if age > _IN_USE_SECONDS:
+            archive.unlink(missing_ok=True)

@@ -5,12 +5,11 @@ Built when something that goes into them has changed, kept outside the checkout,
 
 import functools
 import hashlib
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.cluster.baseimage import build_image
+from tests.cluster.baseimage import build_image, remove_old
 from tests.cluster.debian import base_root
 from tests.cluster.paths import cache_root
 
@@ -19,9 +18,6 @@ AGGREGATOR_IMAGE: Final = "eidos.test/aggregator:1"
 CHECKOUT: Final = Path(__file__).parents[2]
 AGENT_DOCKERFILE: Final = CHECKOUT / "Dockerfile.agent"
 AGGREGATOR_DOCKERFILE: Final = CHECKOUT / "Dockerfile.aggregator"
-
-# Another run may be about to load what this one no longer needs.
-_STALE_SECONDS: Final = 3600
 
 
 @functools.cache
@@ -45,10 +41,9 @@ def _archive(dockerfile: Path, tag: str) -> Path:
         unfinished.unlink(missing_ok=True)
         unfinished.hardlink_to(built)
         unfinished.rename(archive)
+        unfinished.unlink(missing_ok=True)  # where both are names of one file already, renaming does nothing
     archive.touch()
-    for old in archive.parent.glob(f"{kind}-of-*"):
-        if time.time() - old.stat().st_mtime > _STALE_SECONDS:
-            old.unlink(missing_ok=True)
+    remove_old(archive.parent.glob(f"{kind}-of-*"), 1)
     return archive
 
 
