@@ -5,11 +5,12 @@ from typing import Final, Protocol
 
 from msgspec.structs import replace
 
-from aggregator.cluster_facts import Read, Unfolded, unfold_cluster, with_node
+from aggregator.cluster_facts import Read, Unfolded, fold_cluster, unfold_cluster, with_node
 from aggregator.ledger import Expected
+from aggregator.names import NodeNames
 from aggregator.node_objects import SUBTYPE
 from aggregator.run import Run
-from common.fleet import FleetSnapshot
+from common.fleet import ClusterFacts, FleetSnapshot
 from common.model import Collected, MeasurementType, Scalar, Snapshot, Subtype, in_order
 
 _HEADROOM: Final = 0.9
@@ -31,6 +32,7 @@ class ClusterSide:
         self._read = read
         self._index: tuple[list[Expected], dict[str, Expected]] = ([], {})
         self._unfolded: tuple[FleetSnapshot, Unfolded] | None = None
+        self._folded: tuple[NodeNames, object, ClusterFacts] | None = None
 
     async def read(self, run: Run) -> None:
         """What a run asks of it, once, however many nodes there are."""
@@ -47,6 +49,17 @@ class ClusterSide:
         now = self._now()
         nodes = [now[entry.node] for entry in run.entries if entry.node in now]
         return Read(run.cluster, nodes if asks_topology else None)
+
+    def folded(self, read: Read, names: NodeNames) -> ClusterFacts:
+        """A document's part. Where the last one was about the same it still holds: labels fold slowly.
+
+        Called by one thread at a time.
+        """
+        nodes = None if read.nodes is None else [(node.node, node.labels, node.taints) for node in read.nodes]
+        last, about = self._folded, (read.kubernetes, nodes)
+        if last is None or last[0] is not names or last[1] != about:
+            last = self._folded = (names, about, fold_cluster(read, names))
+        return last[2]
 
     def nodes(self, run: Run) -> Mapping[str, Mapping[str, Scalar]]:
         """K8s.node of each node of a run that asks for it."""

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from aggregator.blobs import BlobStore
 from aggregator.catalog import Catalog
-from aggregator.cluster_facts import Read, fold_cluster
+from aggregator.cluster_facts import Read
 from aggregator.cluster_side import ClusterSide, ReadCluster
 from aggregator.counts import Counts
 from aggregator.document import fleet_snapshot
@@ -186,7 +186,7 @@ class Fleet:
         if last is None or last[0] is not names or last[1] != nodes:
             last = self._last_fold = (names, nodes, fold(nodes, contents, names))
         document = fleet_snapshot(metadata, entries, last[2], names)
-        return document if cluster is None else replace(document, cluster=fold_cluster(cluster, names))
+        return document if cluster is None else replace(document, cluster=self.cluster.folded(cluster, names))
 
     def _publish(self, document: FleetSnapshot) -> None:
         """Have the document published; one that is still waiting is overtaken."""

@@ -11,6 +11,7 @@ from msgspec import UNSET
 
 from aggregator.cluster_drift import cluster_drift, topology_drift
 from aggregator.cluster_facts import Read, fold_cluster, unfold_cluster, with_node
+from aggregator.cluster_side import ClusterSide
 from aggregator.document import fleet_snapshot
 from aggregator.drift import Change
 from aggregator.excerpt import excerpt_of_fleet
@@ -225,3 +226,17 @@ def test_nodes_that_come_and_go_have_not_changed() -> None:
     after = document_of(fleet(a={"zone": "1", "host": "a"}, new={"zone": "3", "tainted": ""}))
     assert before != after
     assert list(topology_drift(before, after)) == []
+
+
+def test_it_is_folded_anew_only_when_it_has_changed() -> None:
+    names = NodeNames(["a", "b"])
+    a, b = Expected("a", labels={"zone": "z1"}), Expected("b", labels={"zone": "z1"})
+    side = ClusterSide(lambda: [a, b], None)
+    first = side.folded(Read(GOOD, [a, b]), names)
+    assert side.folded(Read(GOOD, [a, msgspec.structs.replace(b, ready=False, reason="silent")]), names) is first
+    moved = msgspec.structs.replace(b, labels={"zone": "z2"})
+    tainted = msgspec.structs.replace(b, taints=(GPU,))
+    for read in (Read(GOOD, [a, moved]), Read(GOOD, [a, tainted]), Read(AWAY, [a, b]), Read(GOOD, None)):
+        assert side.folded(read, names) == fold_cluster(read, names) != first
+    others = NodeNames(["a", "b", "c"])
+    assert side.folded(Read(GOOD, [a, b]), others) == fold_cluster(Read(GOOD, [a, b]), others)
