@@ -15,6 +15,7 @@ NOBODY: Final = ""
 RENEWAL: Final = Asked("update", "leases", "eidos-aggregator")
 PUBLISHED: Final = Asked("patch", "configmaps", "eidos-fleet")
 LOOKED_AT: Final = Asked("get", "configmaps", "eidos-fleet")
+PODS: Final = Asked("list", "pods")
 SWEPT: Final = Asked("list", "configmaps")
 OF_A_RUN: Final = Counter(
     {
@@ -22,9 +23,11 @@ OF_A_RUN: Final = Counter(
         Asked("get", "leases", "eidos-aggregator"): 1,  # whether we lead still
         PUBLISHED: 1,
         SWEPT: 1,  # shards that nobody needs any more
+        Asked("get", "/version"): 1,
+        Asked("get", "/apis"): 1,  # whether there are ClusterPolicies
     }
 )
-"""And once more LOOKED_AT when the watch tells of it, unless several are told of at once."""
+"""And LOOKED_AT once more when the watch tells of it, and PODS by number, then in pages for their images."""
 
 
 def audit_log(fleet: Fleet) -> AuditLog:

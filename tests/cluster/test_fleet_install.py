@@ -35,6 +35,7 @@ from tests.cluster.images import AGENT_IMAGE, CHECKOUT
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
 OTHER_TAG = "eidos.test/agent:other"
+WAITS = ("/opt/eidos/bin/python", "-c", "import signal; signal.pause()")
 CROWD = 1000
 WATCHES = 8  # nodes, pods, two for the document, authority, its public half, APIService, front proxy
 
@@ -150,9 +151,36 @@ def test_an_agent_opens_no_port_but_health_on_loopback(installed: Fleet) -> None
     assert listening == [f"0100007F:{8445:04X}"]
 
 
-def test_a_leader_may_be_evicted_and_only_a_leader(installed: Fleet) -> None:
+def test_a_leader_may_be_evicted(installed: Fleet) -> None:
     budget = installed.get("pdb", "eidos-aggregator", "-n", NAMESPACE)
     assert budget["status"]["disruptionsAllowed"] == 1
+
+
+def test_what_does_not_lead_holds_up_no_drain(installed: Fleet) -> None:
+    """Under the same budget, in a namespace where no pod of the aggregator is ready."""
+    budget = installed.get("pdb", "eidos-aggregator", "-n", NAMESPACE)
+    never = {"exec": {"command": ["false"]}}
+    waits = {"name": "waits", "image": installed.images[3], "command": [*WAITS], "readinessProbe": never}
+    pod = {"containers": [waits], "terminationGracePeriodSeconds": 0}
+    labels = budget["spec"]["selector"]["matchLabels"]
+    there = {"name": "waits", "namespace": "stuck"}
+    eviction = {"kind": "Eviction", "apiVersion": "policy/v1", "metadata": there}
+    objects = [
+        {"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "stuck"}},
+        {"kind": "PodDisruptionBudget", "apiVersion": "policy/v1", "metadata": there, "spec": budget["spec"]},
+        {"kind": "Pod", "apiVersion": "v1", "metadata": {**there, "labels": labels}, "spec": pod},
+    ]
+    installed.kubectl("apply", "-f", "-", stdin=json.dumps({"kind": "List", "apiVersion": "v1", "items": objects}))
+    try:
+        within = ("-n", "stuck", "--timeout=60s")
+        installed.kubectl("wait", "pod/waits", *within, "--for=jsonpath={.status.phase}=Running")
+        installed.kubectl("wait", "pdb/waits", *within, "--for=jsonpath={.status.expectedPods}=1")
+        assert installed.get("pdb", "waits", "-n", "stuck")["status"]["disruptionsAllowed"] == 0
+        path = "/api/v1/namespaces/stuck/pods/waits/eviction"
+        installed.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+        installed.kubectl("wait", "pod/waits", *within, "--for=delete")
+    finally:
+        installed.kubectl("delete", "namespace", "stuck", "--ignore-not-found")
 
 
 def test_installing_again_changes_nothing(installed: Fleet) -> None:
