@@ -160,14 +160,21 @@ _LINK_DOWN: Final[Mapping[Closed, str]] = {
 def failures_of(outcome: Sequence[CollectionEntry]) -> str:
     """What failed, for the ledger: collectors and subtypes by name, so that equal failures fold. Empty when nothing.
 
-    A node without GPUs or systemd is not partial: absent is not failed.
+    A node without GPUs or systemd is not partial: absent is not failed. A collector is not named beside its subtypes.
     """
-    failed = {
-        f"{entry.collector}.{entry.subtype}" if entry.subtype else entry.collector: entry.code
-        for entry in outcome
-        if entry.state is State.FAILED
-    }
-    return ", ".join(f"{name} ({code})" if code else name for name, code in sorted(failed.items()))
+    failed = [entry for entry in outcome if entry.state is State.FAILED]
+    told = {entry.collector for entry in failed if entry.subtype}
+    alike: dict[str, set[str]] = defaultdict(set)
+    for entry in failed:
+        if entry.subtype or entry.code or entry.collector not in told:
+            alike[entry.code or ""].add(_name(entry))
+    return "; ".join(", ".join(sorted(alike[code])) + (f" ({code})" if code else "") for code in sorted(alike))
+
+
+def _name(entry: CollectionEntry) -> str:
+    if not entry.subtype or entry.subtype == entry.collector:
+        return entry.collector
+    return f"{entry.collector}.{entry.subtype}"
 
 
 def fold_ledger(entries: Iterable[Entry], names: NodeNames) -> list[LedgerLine]:

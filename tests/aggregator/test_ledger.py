@@ -128,5 +128,19 @@ def test_absent_is_not_failed_and_failures_read_the_same_in_any_order() -> None:
         CollectionEntry("gpu", gpu, State.FAILED, "nvlink", FailureCode.TIMEOUT, "slow"),
         CollectionEntry("sysctl", MeasurementType.OS, State.FAILED, code=FailureCode.UNREADABLE),
     ]
-    assert failures_of(outcome) == failures_of(outcome[::-1]) == "gpu.nvlink (timeout), sysctl (unreadable)"
+    assert failures_of(outcome) == failures_of(outcome[::-1]) == "gpu.nvlink (timeout); sysctl (unreadable)"
     assert failures_of(outcome[:2]) == ""
+
+
+def test_what_failed_alike_is_told_together_and_nothing_twice() -> None:
+    denied, os = FailureCode.PERMISSION_DENIED, MeasurementType.OS
+    outcome = [
+        CollectionEntry("release", os, State.FAILED),
+        CollectionEntry("release", os, State.FAILED, "release", denied, "no"),
+        CollectionEntry("network", os, State.FAILED, code=denied),
+        CollectionEntry("network", os, State.FAILED, "links", denied, "no"),
+        CollectionEntry("network", os, State.FAILED, "routes", FailureCode.TOO_LARGE, "long"),
+        CollectionEntry("sysctl", os, State.FAILED),
+    ]
+    told = "sysctl; network, network.links, release (permission_denied); network.routes (too_large)"
+    assert failures_of(outcome) == failures_of(outcome[::-1]) == told
