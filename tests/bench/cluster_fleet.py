@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from common.wire import AUDIENCE
 from tests.cluster.apiservice import GROUP
@@ -84,7 +86,9 @@ class ClusterFleet:
         bundle = self.cluster.api.get(f"/api/v1/namespaces/{NAMESPACE}/configmaps/eidos-ca")["data"]["ca.crt"]
         (self._folder / "ca.crt").write_text(bundle)
         (self._folder / "tokens").mkdir(exist_ok=True)
-        key = self.cluster.pki.service_accounts.key.read_bytes()
+        # Read once: RSA keys are checked when they are read, which takes longer than to sign.
+        key = load_pem_private_key(self.cluster.pki.service_accounts.key.read_bytes(), None)
+        assert isinstance(key, RSAPrivateKey)
         names = {"kid": json.loads(self.cluster.kubectl("get", "--raw", "/openid/v1/jwks"))["keys"][0]["kid"]}
         for number in range(self._fake):
             node = NAMINGS["kwok"](number)
