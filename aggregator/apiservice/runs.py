@@ -7,6 +7,7 @@ of an earlier leader only the last over the whole fleet is known, under its id: 
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import NAMESPACE_DNS, uuid5
 
@@ -165,7 +166,6 @@ class RunSource:
     def cells(self, stored: Stored[Shown]) -> list[Any]:
         """See Source."""
         status = stored.value.status
-        run = self._fleet.runs.find(status.run)
         return [
             stored.name,
             status.phase,
@@ -174,7 +174,7 @@ class RunSource:
             _NONE if status.groups is UNSET else str(status.groups),
             _NONE if status.outliers is UNSET else str(status.outliers),
             _NONE if status.seconds is UNSET else f"{status.seconds:.1f}s",
-            human_duration(time.time() - run.created_at) if run else "<unknown>",
+            human_duration(time.time() - datetime.fromisoformat(stored.value.created_at).timestamp()),
             status.run,
             ",".join(f"{state}={count}" for state, count in status.states.items()) or _NONE,
             status.message or _NONE,
