@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from cli.fleet_errors import told, translated
+from cli.fleet_errors import broke_off, told, translated
 from cli.fleet_transport import ClusterConnection, Connection, Transport, opened
 from common.errors import Code, EidosError, FleetError
 from common.fleet import FleetSnapshot
@@ -189,6 +189,15 @@ class FleetClient:
     async def _read(
         self, method: str, path: str, query: Mapping[str, str] | None = None, body: object = None
     ) -> bytes:
+        """The whole answer; what only reads is asked again once when its answer breaks off."""
+        try:
+            return await self._read_once(method, path, query, body)
+        except EidosError as error:
+            if method != "GET" or not broke_off(error):
+                raise
+        return await self._read_once(method, path, query, body)
+
+    async def _read_once(self, method: str, path: str, query: Mapping[str, str] | None, body: object) -> bytes:
         given = {key: value for key, value in (query or {}).items() if value}
         encoded = None if body is None else msgspec.json.encode(body)
         # Whoever answers drop by drop is not waited for either.

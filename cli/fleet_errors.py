@@ -57,6 +57,13 @@ def refusal(
     return FleetError(code, detail.rstrip("."), hint)
 
 
+def broke_off(error: EidosError) -> bool:
+    """Whether the connection was lost in the middle: whoever is asked may have just been replaced."""
+    import aiohttp
+
+    return isinstance(error.__cause__, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError)
+
+
 @contextmanager
 def translated(url: str) -> Iterator[None]:
     """What goes wrong below HTTP, as errors of ours."""

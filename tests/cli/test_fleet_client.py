@@ -181,6 +181,25 @@ async def test_events_that_a_newer_aggregator_has_are_passed_over() -> None:
         assert [event async for event in client.watch(10)] == [WatchAlive("t")]
 
 
+@pytest.mark.parametrize(
+    "head", [b"", b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n["]
+)
+async def test_reading_is_tried_again_once_when_the_answer_breaks_off(head: bytes) -> None:
+    asked: list[str] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        asked.append(request.path)
+        if len(asked) % 2:
+            assert request.transport is not None
+            request.transport.write(head)
+            request.transport.close()
+        return web.Response(body=b'{"items":[],"nodeTable":[]}', content_type="application/json")
+
+    async with serving(handler) as client:
+        assert (await client.outliers()).items == []
+    assert asked == ["/v1/outliers"] * 2
+
+
 async def test_a_document_that_others_displaced_is_asked_for_again() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         if request.method == "GET":
