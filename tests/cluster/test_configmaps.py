@@ -152,12 +152,13 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+@pytest.mark.timeout(300)  # a process for each call after which it is killed
 async def test_a_writer_killed_anywhere_leaves_readers_whole(
     cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
     """kill -9 after the first, second, ... call of a sharded write that replaces another."""
     whole = {_noise(0)}
-    async with client_of(cluster.kubeconfig, seconds=100) as kube:
+    async with client_of(cluster.kubeconfig, seconds=280) as kube:
         await _write(kube, namespace, _noise(0))
         calls = 0
         while True:
