@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from aggregator.cluster import options as cluster_options
+from aggregator.local import LocalFleet
 from aggregator.settings import Settings
 from common.errors import EidosError, UsageError
 from common.logs import log_as_json
 from common.nodeset import unfold_names
 from common.settings import port_number
-from common.termination import end_when_told
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -42,7 +42,6 @@ def arguments() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program. Exit status 0 after a signal, 2 when it cannot work as told, 4 when another took over."""
-    end_when_told()
     options = arguments().parse_args(argv)
     log_as_json(options.log_level)
     try:
@@ -75,8 +74,6 @@ def _cluster(options: argparse.Namespace) -> Coroutine[Any, Any, None]:
 
 
 def _local(options: argparse.Namespace) -> Coroutine[Any, Any, None]:
-    from aggregator.local import LocalFleet
-
     nodes = unfold_names(options.nodes or "")
     if not nodes:
         raise UsageError("--local needs --nodes", "Name at least one, such as gpu-[001-512],login.")

@@ -151,6 +151,11 @@ def test_the_agent_sees_the_hosts_namespaces(name: str) -> None:
     assert pod["containers"][0]["securityContext"]["privileged"]
 
 
+def test_an_aggregator_is_told_to_end_while_it_starts(rendered: list[Manifest]) -> None:
+    """As process 1 of its container it would not be, before it has a handler (pid_namespaces(7))."""
+    assert _pod(rendered, "Deployment", "eidos-aggregator")["shareProcessNamespace"] is True
+
+
 def test_talos_mounts_no_path_of_systemd_and_no_secrets_of_the_machine() -> None:
     volumes = _agent(kustomize(FLEET / "overlays/talos"))["volumes"]
     paths = {volume["hostPath"]["path"] for volume in volumes if "hostPath" in volume}
