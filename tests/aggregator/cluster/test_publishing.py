@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 from hashlib import sha256
 
@@ -197,14 +197,12 @@ async def test_what_is_deleted_or_edited_is_put_back(api: FakeApiServer) -> None
 
 async def until_shown(kube: Kube, run: str, content: bytes = b"") -> None:
     """Until a reader finds it, ours and whole; to the byte where the content is given."""
-    for _ in range(400):
-        try:
-            found = (await get_document(kube, "eidos", FLEET)).content
-            if found == content or (not content and _run_of(found) == run):
-                return
-        except EidosError:  # nothing there, or not whole
+    found = b""
+    async with asyncio.timeout(60):
+        while not (found == content if content else _run_of(found) == run):
             await asyncio.sleep(0.02)
-    raise AssertionError("not put back")
+            with suppress(EidosError):  # nothing there, or not whole
+                found = (await get_document(kube, "eidos", FLEET)).content
 
 
 def _delete(api: FakeApiServer, resource: object) -> None:
