@@ -123,19 +123,24 @@ class Unfolded(NamedTuple):
     subtypes: list[tuple[MeasurementType, Subtype]]
 
 
-def unfold_cluster(document: FleetSnapshot, kinds: Iterable[MeasurementType] = MeasurementType) -> Unfolded:
-    """Of these measurement types. Labels that the document names as scattered are named as left out."""
+def unfold_cluster(
+    document: FleetSnapshot, kinds: Iterable[MeasurementType] = MeasurementType, most_nodes: int = 0
+) -> Unfolded:
+    """Of these measurement types, with at most so many nodes named in one entry (0: all).
+
+    Labels that the document names as scattered are named as left out.
+    """
     part = document.cluster
     if part is UNSET:
         return Unfolded([], [])
     wanted = set(kinds)
     subtypes = [(m.type, subtype) for m in part.measurements if m.type in wanted for subtype in m.subtypes]
     if _TOPOLOGY in wanted and any(line.type is _TOPOLOGY for line in part.collection):
-        subtypes += [(_TOPOLOGY, subtype) for subtype in _topology(document, part)]
+        subtypes += [(_TOPOLOGY, subtype) for subtype in _topology(document, part, most_nodes)]
     return Unfolded([line for line in part.collection if line.type in wanted], subtypes)
 
 
-def _topology(document: FleetSnapshot, part: ClusterFacts) -> list[Subtype]:
+def _topology(document: FleetSnapshot, part: ClusterFacts, most_nodes: int) -> list[Subtype]:
     def nodes_of(entry: NodeTaint | NodeLabel) -> list[str]:
         return unfold_names(entry.nodes, document.node_table) if entry.nodes else everybody
 
@@ -147,8 +152,8 @@ def _topology(document: FleetSnapshot, part: ClusterFacts) -> list[Subtype]:
             labels[LabelId(label.key, str(restored(label.value, node)))].append(node)
     left_out = f"labels with more than {MOST_LABEL_VALUES} values: {', '.join(part.scattered)}"
     return [
-        Subtype("label", encode_labels(labels, 0), {"left-out": left_out} if part.scattered else {}),
-        Subtype("taint", encode_taints(taints, 0)),
+        Subtype("label", encode_labels(labels, most_nodes), {"left-out": left_out} if part.scattered else {}),
+        Subtype("taint", encode_taints(taints, most_nodes)),
     ]
 
 

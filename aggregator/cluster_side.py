@@ -15,6 +15,9 @@ from common.model import Collected, MeasurementType, Scalar, Snapshot, Subtype, 
 
 _HEADROOM: Final = 0.9
 """Share of a run's deadline that reading may take."""
+_MOST_NODES: Final = 100
+"""Nodes named in one entry of NodeTopology of a node's Snapshot, as with --max-nodes-per-entry: all labels of 5,000
+nodes with all their names are 11 MB, in the Snapshot of every single node."""
 
 
 class ReadCluster(Protocol):
@@ -94,7 +97,7 @@ class ClusterSide:
     def _unfold(self, document: FleetSnapshot) -> Unfolded:
         """Made once for each document: it names every node many times."""
         if self._unfolded is None or self._unfolded[0] is not document:
-            self._unfolded = document, unfold_cluster(document)
+            self._unfolded = document, unfold_cluster(document, most_nodes=_MOST_NODES)
         return self._unfolded[1]
 
 

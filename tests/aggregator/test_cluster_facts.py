@@ -25,6 +25,7 @@ from common.fleet_api import DriftFact
 from common.formats import Format, dump_plain
 from common.model import Absent, Collected, CollectionEntry, Failed, FailureCode, MeasurementType, Ok, Scalar, State
 from common.topology import TaintId, Topology
+from tests.common.test_section import snapshot_of
 from tests.fleet.contents import MemoryContents
 
 K8S, TOPOLOGY = MeasurementType.K8S, MeasurementType.NODE_TOPOLOGY
@@ -240,3 +241,17 @@ def test_it_is_folded_anew_only_when_it_has_changed() -> None:
         assert side.folded(read, names) == fold_cluster(read, names) != first
     others = NodeNames(["a", "b", "c"])
     assert side.folded(Read(GOOD, [a, b]), others) == fold_cluster(Read(GOOD, [a, b]), others)
+
+
+def test_a_nodes_own_snapshot_does_not_name_thousands_of_others() -> None:
+    nodes = [Expected(f"n{number:03}", labels={"zone": "a", "host": f"n{number:03}"}) for number in range(150)]
+    side = ClusterSide(lambda: nodes, None)
+    whole = side.complete(snapshot_of("n001", []), document_of(nodes))
+    (label,) = [s for m in whole.measurements if m.type is TOPOLOGY for s in m.subtypes if s.subtype == "label"]
+    zone = str(label.data["zone"])
+    assert zone.startswith("a|n000,n001,")
+    assert zone.endswith("n099 (+50 more)"), "as one-shot mode writes it with --max-nodes-per-entry"
+    assert label.data["host.n149"] == "n149|n149"
+    assert str(data_of(document_of(nodes))[TOPOLOGY, "label"]["zone"]).endswith("n149"), (
+        "the fleet's document has all"
+    )
