@@ -250,7 +250,7 @@ def test_work_is_per_distinct_content_and_not_per_node() -> None:
     nodes, contents = facts_of(fleet_of(50))
     document_of(nodes, contents)
     few = contents.reads
-    nodes, contents = facts_of(fleet_of(1000))
+    nodes, contents = facts_of(fleet_of(250))
     document_of(nodes, contents)
     assert contents.reads == few
 
