@@ -123,10 +123,18 @@ class Jobs:
     def everything(self, *namespaces: str) -> set[str]:
         """All there is that a run might have made."""
         found = {f"{kind}/{name}" for kind in (*CLUSTER_WIDE, "namespaces") for name in self._listed(kind)}
-        kinds = ("serviceaccounts", "roles", "rolebindings", "jobs", "pods", "configmaps")
+        kinds = ("serviceaccounts", "roles", "rolebindings", "jobs", "configmaps")
         for namespace in namespaces:
             found |= {f"{namespace}/{k}/{name}" for k in kinds for name in self._listed(k, "-n", namespace)}
+            found |= {f"{namespace}/pods/{name}" for name in self._kept_pods(namespace)}
         return found
+
+    def _kept_pods(self, namespace: str) -> list[str]:
+        """But for those whose Job is gone: the cluster removes them in its own time."""
+        pods = self.get("pods", "-n", namespace)["items"]
+        jobs = {name.rpartition("/")[2] for name in self._listed("jobs", "-n", namespace)}
+        owners = {pod["metadata"]["name"]: pod["metadata"].get("ownerReferences", []) for pod in pods}
+        return [name for name, refs in owners.items() if not refs or {ref["name"] for ref in refs} & jobs]
 
     def _listed(self, *arguments: str) -> list[str]:
         return self.kubectl("get", *arguments, "-o", "name").split()
