@@ -79,7 +79,7 @@ def translated(url: str) -> Iterator[None]:
     except aiohttp.ClientConnectorCertificateError as error:
         raise FleetError(
             Code.FLEET_UNREACHABLE,
-            f"the certificate of {url} is not to be trusted: {told(_certificate_fault(error))}",
+            f"the certificate of {url} is not to be trusted: {told(_certificate_fault(error)).rstrip('.')}",
             "Give the CA of the aggregator with --ca, and the name its certificate is for in --server.",
         ) from error
     except aiohttp.ClientSSLError as error:
