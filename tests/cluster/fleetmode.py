@@ -30,6 +30,9 @@ def fleet(
 @pytest.fixture(scope="module")
 def before(fleet: "Fleet") -> dict[str, Any]:
     """Everything in the cluster as a module finds it; each of its tests leaves it so."""
+    for namespace in fleet.get("namespaces")["items"]:  # an earlier module's, on its way out
+        if "deletionTimestamp" in namespace["metadata"]:
+            fleet.kubectl("wait", "--for=delete", f"namespace/{namespace['metadata']['name']}", "--timeout=100s")
     return fleet.everything()
 
 

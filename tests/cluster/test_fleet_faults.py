@@ -95,9 +95,11 @@ def test_an_agents_pod_deleted(installed: Fleet, node: Node) -> None:
 
 def test_an_agent_that_keeps_ending(installed: Fleet, node: Node) -> None:
     """Something else on the node has its port."""
-    kill_agent(node)
-    taken = node.machine.spawn(["/bin/busybox", "httpd", "-f", "-p", "127.0.0.1:8445", "-h", "/tmp"])
+    serve = "/bin/busybox httpd -f -p 127.0.0.1:8445 -h /tmp"
+    # It has the port as soon as the agent has not: kubelet is quick to start another.
+    taken = node.machine.spawn(["/bin/busybox", "sh", "-c", f"until {serve}; do /bin/busybox usleep 20000; done"])
     try:
+        kill_agent(node)
         becomes(installed, node, "unreachable", "link down: its agent keeps ending (exit status 2)")
     finally:
         taken.kill()
