@@ -17,6 +17,7 @@ from cli.fleet_errors import refusal, translated
 from common.errors import Code, EidosError, FleetError, UsageError
 from common.fleet import FLEET_API_VERSION
 from common.fleet_api import API_PATH, MOST_LINE, Problem
+from common.sockets import Sockets
 
 if TYPE_CHECKING:
     import aiohttp
@@ -99,13 +100,17 @@ async def opened(connection: Connection | ClusterConnection) -> AsyncIterator[Tr
         finally:
             await transport.close()
         return
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=connection.tls(), limit=4),
-        headers={"Authorization": f"Bearer {connection.token}"} if connection.token else {},
-        read_bufsize=LONGEST_LINE,
-        trust_env=False,
-    ) as session:
-        yield Direct(connection, session)
+    sockets = Sockets()
+    try:
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=connection.tls(), limit=4, socket_factory=sockets),
+            headers={"Authorization": f"Bearer {connection.token}"} if connection.token else {},
+            read_bufsize=LONGEST_LINE,
+            trust_env=False,
+        ) as session:
+            yield Direct(connection, session)
+    finally:
+        await sockets.close()
 
 
 class Direct:

@@ -3,15 +3,15 @@
 import asyncio
 import io
 import os
-import socket
 import ssl
 import tempfile
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from common.errors import ClusterError, Code, InputError
 from common.kube.call import Call
 from common.kube.errors import from_exception, too_large
+from common.sockets import Sockets
 from common.version import VERSION
 
 if TYPE_CHECKING:
@@ -35,12 +35,14 @@ class Transport:
     def __init__(self, target: "Target") -> None:
         self._target = target
         self._session: aiohttp.ClientSession | None = None
+        self._sockets = Sockets()
         self._certificate: tuple[str, str] | None = None
         self._credential_lock = asyncio.Lock()
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+            await self._sockets.close()
             self._session = None
 
     def reject_credential(self) -> bool:
@@ -97,7 +99,7 @@ class Transport:
             connector=aiohttp.TCPConnector(
                 limit=_CONNECTIONS,
                 ssl=_tls(self._target, credential.certificate) if secure else True,
-                socket_factory=_socket_with_keepalive,
+                socket_factory=self._sockets,
             ),
             headers={"User-Agent": f"eidos/{VERSION}", "Accept-Encoding": "gzip"},
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -157,14 +159,3 @@ def _load_certificate(context: ssl.SSLContext, certificate: tuple[str, str]) -> 
         ) from error
     finally:
         os.unlink(path)
-
-
-def _socket_with_keepalive(address: Any) -> socket.socket:
-    """A dead peer shows within a minute even on a watch, which is silent for long."""
-    family, kind, protocol = address[0], address[1], address[2]
-    connection = socket.socket(family, kind, protocol)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 4)):
-        if hasattr(socket, option):  # names differ on macOS
-            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-    return connection
