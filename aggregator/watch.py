@@ -155,7 +155,9 @@ class Watchers:
                 await asyncio.sleep(_EVERY)
                 if not self._leads():
                     return self.stop(WatchEnding.NOT_LEADING)
-                events = [*self._run_changes(), *self._node_changes(), *await self._drift()]
+                runs, nodes = self._run_changes(), self._node_changes()
+                # What a run has found comes before its end: whoever has seen that has seen all.
+                events = [*nodes, *await self._drift(), *runs]
                 for watcher in self._watchers:
                     watcher.tell(events)
         finally:

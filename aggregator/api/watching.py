@@ -37,7 +37,8 @@ class WatchApi:
         """Changes as they happen, an object a line: nodes' states, runs, facts that drift from snapshot to snapshot.
 
         Begins with `start`, which says how things are, and ends with `end`, which says why, after `seconds` at the
-        latest. `alive` comes when nothing happens. Who does not read in time is dropped.
+        latest. What a run has found comes before its end. `alive` comes when nothing happens. Who does not read in
+        time is dropped.
         """
         seconds = whole_number(request.query, "seconds", LONGEST_WATCH, LONGEST_WATCH)
         with self._watchers.watching() as watcher:
