@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET
 
 from aggregator.drift import Change
-from aggregator.names import unfold_names
+from aggregator.names import ledger_nodes, unfold_names
 from common.fleet import ClusterFacts, FleetSnapshot, NodeLabel, NodeTaint
 from common.fleet_api import DriftFact
 from common.model import MeasurementType, Scalar, State
@@ -65,7 +65,7 @@ def topology_drift(before: FleetSnapshot, after: FleetSnapshot) -> Iterator[Chan
         return
     old_values, new_values = _by_place(before, old), _by_place(after, new)
     scattered = {("label", key) for key in (*old.scattered, *new.scattered)}
-    stayed = _nodes(before) & _nodes(after)
+    stayed = ledger_nodes(before) & ledger_nodes(after)
     facts: dict[str, list[DriftFact]] = defaultdict(list)
     for place in sorted((old_values.keys() | new_values.keys()) - scattered):
         was, now = old_values.get(place, {}), new_values.get(place, {})
@@ -83,13 +83,9 @@ def _has_topology(cluster: ClusterFacts) -> bool:
     return any(line.type is _TOPOLOGY for line in cluster.collection)
 
 
-def _nodes(document: FleetSnapshot) -> set[str]:
-    return {name for line in document.ledger for name in unfold_names(line.nodes, document.node_table)}
-
-
 def _by_place(document: FleetSnapshot, cluster: ClusterFacts) -> Mapping[_Place, Mapping[str, str]]:
     """The value on each node that has the label, or the taint, which is one for each key and effect."""
-    everybody = _nodes(document)
+    everybody = ledger_nodes(document)
     found: dict[_Place, dict[str, str]] = defaultdict(dict)
     entries: list[tuple[_Place, NodeTaint | NodeLabel]] = [
         *((("taint", f"{taint.key}:{taint.effect}"), taint) for taint in cluster.taints),

@@ -13,7 +13,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from aggregator.ledger import Expected
-from aggregator.names import NodeNames, unfold_names
+from aggregator.names import NodeNames, ledger_nodes, unfold_names
 from common.canonical import NAMING, Domain, content_digest, encode
 from common.collection import collection_lines
 from common.fleet import ClusterFacts, FleetSnapshot, FoldedSubtype, NodeLabel, NodeTaint
@@ -144,7 +144,7 @@ def _topology(document: FleetSnapshot, part: ClusterFacts, most_nodes: int) -> l
     def nodes_of(entry: NodeTaint | NodeLabel) -> list[str]:
         return unfold_names(entry.nodes, document.node_table) if entry.nodes else everybody
 
-    everybody = [name for line in document.ledger for name in unfold_names(line.nodes, document.node_table)]
+    everybody = sorted(ledger_nodes(document))
     taints = {TaintId(taint.key, taint.effect, taint.value): nodes_of(taint) for taint in part.taints}
     labels: dict[LabelId, list[str]] = defaultdict(list)
     for label in part.labels:

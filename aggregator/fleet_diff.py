@@ -6,7 +6,7 @@ import msgspec
 
 from aggregator.cluster_drift import cluster_drift, topology_drift
 from aggregator.drift import drift
-from aggregator.names import unfold_names
+from aggregator.names import ledger_nodes
 from common.fleet import FleetSnapshot
 from common.fleet_api import DriftFact
 from common.nodeset import fold_names
@@ -65,7 +65,7 @@ def fleet_diff(
         known = together.setdefault(nodes, FleetChange(len(change.nodes), nodes, [], []))
         known.facts.extend(kept(change.facts))
         known.incomparable.extend(kept(change.beyond))
-    old, new = _nodes(before), _nodes(after)
+    old, new = ledger_nodes(before), ledger_nodes(after)
     return FleetDiff(
         before=_side(before),
         after=_side(after),
@@ -78,7 +78,3 @@ def fleet_diff(
 
 def _side(document: FleetSnapshot) -> FleetSide:
     return FleetSide(document.metadata.run, document.metadata.timestamp, document.metadata.version)
-
-
-def _nodes(document: FleetSnapshot) -> set[str]:
-    return {name for line in document.ledger for name in unfold_names(line.nodes, document.node_table)}

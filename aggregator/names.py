@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from common.errors import Code, InputError
-from common.fleet import NodeTable
+from common.fleet import FleetSnapshot, NodeTable
 from common.nodeset import fold_indexes, fold_names, unfold_indexes
 from common.nodeset import unfold_names as unfold_set
 
@@ -57,6 +57,11 @@ def unfold_names(text: str, table: Sequence[NodeTable] = ()) -> list[str]:
                 raise InputError(Code.INPUT_MALFORMED, f"@{part} is beyond the node table")
             unfolded.add(entries[position])
     return sorted(unfolded)
+
+
+def ledger_nodes(document: FleetSnapshot) -> set[str]:
+    """All nodes of a document, answered or not. Raises EidosError."""
+    return {name for line in document.ledger for name in unfold_names(line.nodes, document.node_table)}
 
 
 def _brackets(text: str) -> Iterator[str]:

@@ -68,7 +68,7 @@ class _Distances:
         self._folded = folded
         self._vocabulary = vocabulary
         self._unread = Unread(folded.collection, len(folded.groups))
-        self._partial = self._unread.anywhere()
+        self._partly: dict[Slot, frozenset[int]] = {}
         self._known: dict[tuple[Slot, int, int], int] = {}
         self._without: dict[tuple[Slot, str], frozenset[int]] = {}
 
@@ -103,7 +103,7 @@ class _Distances:
 
     def _was_read(self, group: int, slot: Slot, key: str = "") -> bool:
         """Whether what a group lacks is really not there."""
-        if group not in self._partial and not self._vocabulary.is_mixed:
+        if group not in self._partly_unread(slot) and not self._vocabulary.is_mixed:
             return True
         without = self._without.get((slot, key))
         if without is None:
@@ -112,13 +112,21 @@ class _Distances:
             without = self._without[slot, key] = self._silent(slot, key)
         return group not in without
 
+    def _partly_unread(self, slot: Slot) -> frozenset[int]:
+        """Groups whose distance in a subtype does not follow from their variants of it alone."""
+        partly = self._partly.get(slot)
+        if partly is None:
+            partly = self._partly[slot] = self._unread.partly(slot.kind, slot.name)
+        return partly
+
     def _silent(self, slot: Slot, key: str) -> frozenset[int]:
         where = slot.kind, slot.name, key
         return self._unread.groups(*where) | self._vocabulary.silent(*where)
 
     def _within(self, slot: Slot, first: int, second: int) -> int:
         spoken = self._vocabulary.spoken
-        if first in self._partial or second in self._partial or spoken[first] != spoken[second]:
+        partly = self._partly_unread(slot)
+        if first in partly or second in partly or spoken[first] != spoken[second]:
             return sum(1 for _ in self.differing(slot, first, second))
         mine, other = self._folded.variants[first][slot], self._folded.variants[second][slot]
         known = self._known.get((slot, mine, other))

@@ -43,9 +43,14 @@ class Unread:
         )
         return cls([*document.collection, *lines], len(document.groups))
 
-    def anywhere(self) -> frozenset[int]:
-        """Groups on which anything could not be read."""
-        return NOBODY.union(*(groups for _, groups in self._failed))
+    def partly(self, kind: MeasurementType, subtype: str) -> frozenset[int]:
+        """Groups on which the subtype, or a part of it, could not be read."""
+        parts = (
+            groups
+            for line, groups in self._failed
+            if line.type is kind and line.subtype and split_part(line.subtype)[0] == subtype
+        )
+        return self.groups(kind, subtype).union(*parts)
 
     def groups(self, kind: MeasurementType, subtype: str, key: str = "") -> frozenset[int]:
         """Groups on which the fact (without a key: the subtype) could not be read."""

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from cli import suggestions
-from cli.text import aligned, colour_wanted, style, visible
+from cli.text import aligned, changed_row, colour_wanted, style, visible
 
 if TYPE_CHECKING:
     from aggregator.fleet_diff import FleetDiff
-    from common.diff import Change, Diff, Incomparable
+    from common.diff import Diff, Incomparable
     from common.fleet import FleetSnapshot
     from common.model import Snapshot
 
@@ -28,7 +28,7 @@ Examples:
 Exit status: 0 compared, 1 drift and --fail-on-drift is given, 2 a snapshot cannot be read.
 """
 
-_SIGN: Final = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
+_KINDS: Final = ("added", "removed", "changed")
 
 
 @click.command("diff", epilog=EXAMPLES)
@@ -145,7 +145,7 @@ def _lines(result: "Diff", colour: bool) -> Iterator[str]:
             block = []
             yield ""
             yield style(heading, colour, fg="cyan", bold=True)
-        block.append(_row(change, colour))
+        block.append(changed_row(change.key, change.old, change.new, colour))
     yield from aligned(block, header=None)
     if result.incomparable:
         yield ""
@@ -156,19 +156,12 @@ def _lines(result: "Diff", colour: bool) -> Iterator[str]:
     yield _summary(result, colour)
 
 
-def _row(change: "Change", colour: bool) -> tuple[str, ...]:
-    sign, fg = _SIGN[change.change.value]
-    old, new = (None if value is None else visible(value) or '""' for value in (change.old, change.new))
-    values = f"{old} → {new}" if old is not None and new is not None else (new if old is None else old) or ""
-    return (f"  {style(sign, colour, fg=fg)} {visible(change.key)}", values)
-
-
 def _what(entry: "Incomparable") -> str:
     return f"{entry.type.value}.{visible(entry.subtype)}" if entry.subtype else visible(entry.collector)
 
 
 def _summary(result: "Diff", colour: bool) -> str:
-    counts = {kind: sum(change.change.value == kind for change in result.changes) for kind in _SIGN}
+    counts = {kind: sum(change.change.value == kind for change in result.changes) for kind in _KINDS}
     compared = f"{result.compared:,} facts compared" + (f", {result.ignored:,} ignored" if result.ignored else "")
     if not result.changes:
         verdict = "No drift" if not result.incomparable else "No drift in what could be compared"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from msgspec import UNSET
 
 from aggregator.fleet_diff import FleetDiff
-from cli.text import aligned, style, visible
+from cli.text import aligned, changed_row, style, visible
 from common.fleet_api import DriftFact
 from common.nodeset import unfold_names
 
@@ -41,14 +41,12 @@ def _block(heading: str, facts: Sequence[DriftFact], colour: bool) -> Iterator[s
 
 def _rows(facts: Iterable[DriftFact], colour: bool) -> Iterator[tuple[str, str]]:
     for fact in facts:
-        old, new = (None if value is UNSET else visible(value) or '""' for value in (fact.before, fact.after))
-        sign, fg = ("+", "green") if old is None else ("-", "red") if new is None else ("~", "yellow")
-        values = f"{old} → {new}" if old is not None and new is not None else (new if old is None else old) or ""
-        yield f"  {style(sign, colour, fg=fg)} {_name(fact)}", values
+        old, new = (None if value is UNSET else value for value in (fact.before, fact.after))
+        yield changed_row(_name(fact), old, new, colour)
 
 
 def _name(fact: DriftFact) -> str:
-    return f"{fact.type.value}.{visible(fact.subtype)}.{visible(fact.key)}"
+    return visible(f"{fact.type.value}.{fact.subtype}.{fact.key}")
 
 
 def _summary(result: FleetDiff, colour: bool) -> str:

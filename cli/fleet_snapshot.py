@@ -83,12 +83,11 @@ def _sections(names: tuple[str, ...]) -> "list[MeasurementType]":
 
 def _warn_of_strangers(document: "FleetSnapshot", nodes: str) -> None:
     """Who was named and is no node of the fleet, perhaps for a slip of the pen."""
-    from aggregator.names import unfold_names
+    from aggregator.names import ledger_nodes
     from cli.fleet_text import names
-    from common.nodeset import fold_names
+    from common.nodeset import fold_names, unfold_names
 
-    known = {name for line in document.ledger for name in unfold_names(line.nodes, document.node_table)}
-    if strangers := set(unfold_names(nodes)) - known:
+    if strangers := set(unfold_names(nodes)) - ledger_nodes(document):
         click.echo(f"Warning: the fleet has no {names(fold_names(strangers))}", err=True)
 
 

@@ -68,6 +68,14 @@ def _ending(entry: CollectionEntry, colour: bool) -> tuple[str, ...]:
     )
 
 
+def changed_row(name: str, old: Scalar | None, new: Scalar | None, colour: bool) -> tuple[str, str]:
+    """One difference for `aligned`: its sign and name, and its values. None: not there."""
+    was, now = (None if value is None else visible(value) or '""' for value in (old, new))
+    sign, fg = ("+", "green") if was is None else ("-", "red") if now is None else ("~", "yellow")
+    values = " → ".join(value for value in (was, now) if value is not None)
+    return f"  {style(sign, colour, fg=fg)} {visible(name)}", values
+
+
 def aligned(rows: Iterable[tuple[str, ...]], header: tuple[str, ...] | None) -> Iterator[str]:
     """Rows as columns two spaces apart. A very long cell pushes only its own row out of line."""
     table = [header, *rows] if header else list(rows)

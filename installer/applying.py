@@ -5,7 +5,8 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from common.errors import ClusterError, Code
-from common.kube.client import Kube, KubeError
+from common.kube.client import Kube
+from common.kube.errors import KubeError
 from common.kube.together import together
 from installer.objects import Item, images, is_ours
 from installer.ownership import refuse_foreign
