@@ -5,11 +5,12 @@ from typing import Final
 
 from msgspec import UNSET, UnsetType
 
+from aggregator.group_diff import GroupDiff
 from aggregator.names import unfold_names
 from aggregator.unfold import value_by_group
 from cli.cluster_text import cluster_lines
 from cli.text import aligned, style, visible
-from common.fleet import FleetSnapshot, Group, LedgerLine, NodeState, NodeTable, Outlier, OutlierFact
+from common.fleet import FleetSnapshot, FoldedEntry, Group, LedgerLine, NodeState, NodeTable, Outlier, OutlierFact
 from common.fleet_api import FactValue, FactView, NodeView
 from common.model import Scalar
 from common.nodeset import fold_names, unfold_indexes
@@ -19,6 +20,8 @@ _LONGEST_SET: Final = 200
 """Characters of a set of nodes in a table; YAML and JSON have all of it."""
 _MOST_FACTS: Final = 8
 _MOST_SHOWN: Final = 20
+_MOST_COMPARED: Final = 200
+"""Groups that are compared with those like them; nobody reads on so far."""
 
 _COLOUR: Final = {NodeState.OK.value: "green", NodeState.PARTIAL.value: "yellow", NodeState.STALE.value: "yellow"}
 
@@ -97,24 +100,45 @@ def ledger(lines: Iterable[LedgerLine], table: Sequence[NodeTable], colour: bool
 
 
 def group_blocks(document: FleetSnapshot, colour: bool, chosen: Sequence[Group] | None = None) -> Iterator[str]:
-    """Each group under its nodes: what tells it from others, or the few facts it differs in from a larger one."""
+    """Each group under its nodes: what tells it from others, or what it differs in from a larger one like it."""
     if not document.groups:
         yield "No facts of any node are known."
         return
     odd = {outlier.group: outlier for outlier in document.outliers}
     headlines = [(f"{kind}.{sub}.{key}", _values(document, kind, sub, key)) for kind, sub, key in _HEADLINES]
+    first: dict[tuple[tuple[str, str], ...], int] = {}
+    compared: GroupDiff | None = None
     for number, group in enumerate(document.groups if chosen is None else chosen):
         if number:
             yield ""
         yield from _header(group, document.node_table, colour, f"  group {group.group}")
+        rows = tuple((f"  {name}", visible(held[group.group])) for name, held in headlines if group.group in held)
         outlier = odd.get(group.group)
+        like = outlier.like if outlier is not None else first.setdefault(rows, group.group)
         if outlier is not None:
-            yield f"as group {outlier.like}, but for:"
-            yield from aligned(_fact_rows(outlier.facts[:_MOST_FACTS]), header=None)
-            yield from _more(len(outlier.facts) - _MOST_FACTS)
-        else:
-            rows = [(f"  {name}", visible(held[group.group])) for name, held in headlines if group.group in held]
+            yield from _unlike(like, outlier.facts, ())
+        elif like == group.group or number >= _MOST_COMPARED:
             yield from aligned(rows, header=None)
+        else:
+            compared = compared or GroupDiff(document)
+            yield from _unlike(like, list(compared.facts(group.group, like)), compared.endings(group.group, like))
+
+
+def _unlike(like: int, facts: Sequence[OutlierFact], endings: Iterable[FoldedEntry]) -> Iterator[str]:
+    """What sets a group apart from a larger one; how its collectors ended only where the facts are the same."""
+    if facts:
+        yield f"as group {like}, but for:"
+        yield from aligned(_fact_rows(facts[:_MOST_FACTS]), header=None)
+        yield from _more(len(facts) - _MOST_FACTS)
+        return
+    yield f"the same facts as group {like}, as far as they could be read"
+    yield from aligned(
+        (
+            (f"  {visible(entry.subtype or entry.collector)}", entry.state.value, visible(entry.reason))
+            for entry in endings
+        ),
+        header=None,
+    )
 
 
 def outlier_blocks(document: FleetSnapshot, colour: bool) -> Iterator[str]:

@@ -12,6 +12,7 @@ from common.fleet import (
     Differing,
     FleetMetadata,
     FleetSnapshot,
+    FoldedEntry,
     FoldedMeasurement,
     FoldedSubtype,
     FoldedValue,
@@ -24,7 +25,7 @@ from common.fleet import (
     Summary,
 )
 from common.fleet_api import FactValue, FactView, NodeView
-from common.model import Collected, Failed, FailureCode, MeasurementType, Ok, Outcome
+from common.model import Collected, Failed, FailureCode, MeasurementType, Ok, Outcome, State
 
 TABLE = [NodeTable(".ec2.internal", ["ip-10-0-0-1", "ip-10-0-0-2", "ip-10-0-0-3"])]
 OS, GPU = MeasurementType.OS, MeasurementType.GPU
@@ -99,6 +100,26 @@ def test_all_groups_with_what_sets_the_odd_one_apart() -> None:
         "as group 0, but for:",
         "  GPU.smi                 not here",
         "  OS.release.PRETTY_NAME  x\\ny      instead of Debian",
+    ]
+
+
+def test_groups_that_look_alike_say_what_tells_them_apart() -> None:
+    """Half of the fleet has changed: neither half is odd, and both have the same GPUs and the same kernel."""
+    release = FoldedSubtype("release", 4, data={"PRETTY_NAME": "Debian"})
+    sysctl = FoldedSubtype("sysctl", 4, differs=[Differing("swap", [FoldedValue(2, "60"), FoldedValue(2, "1", "1")])])
+    halved = replace(
+        document(),
+        groups=[Group(0, "aa", 2, "n[1-2]"), Group(1, "bb", 2, "n[3-4]"), Group(2, "cc", 2, "n[5-6]")],
+        outliers=[],
+        collection=[FoldedEntry("nvml", GPU, State.FAILED, 2, reason="hung\x1b[2J", groups="2")],
+        measurements=[FoldedMeasurement(OS, [release, sysctl])],
+    )
+    first, changed, failed = "\n".join(group_blocks(halved, colour=False)).split("\n\n")
+    assert first.splitlines()[3:] == ["  OS.release.PRETTY_NAME  Debian"]
+    assert changed.splitlines()[3:] == ["as group 0, but for:", "  OS.sysctl.swap  1  instead of 60"]
+    assert failed.splitlines()[3:] == [
+        "the same facts as group 0, as far as they could be read",
+        "  nvml  failed  hung\\x1b[2J",
     ]
 
 
