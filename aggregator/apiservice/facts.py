@@ -1,6 +1,6 @@
 """The few facts of a node that its object shows, read once for each distinct content."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from msgspec import UNSET, UnsetType
@@ -10,7 +10,7 @@ from aggregator.fold import NodeFacts
 from common.model import MeasurementType, Scalar
 
 _MOST: Final = 20_000
-"""Contents remembered; beyond, all are read again."""
+"""Contents remembered; beyond, those that no node has any more are forgotten."""
 _SUBTYPES: Final = {
     (MeasurementType.GPU, "smi"): ("gpu-count", "gpu.model", "driver", "cuda-version"),
     (MeasurementType.OS, "release"): ("PRETTY_NAME",),
@@ -41,14 +41,15 @@ class ShownFacts:
         """None when they must be learnt first."""
         return self._shown.get(facts)
 
-    def learn(self, unknown: Iterable[NodeFacts]) -> None:
-        """Read what is not known. Content must not be dropped meanwhile."""
+    def learn(self, wanted: Collection[NodeFacts]) -> None:
+        """Have all of these known: those of every node. Content must not be dropped meanwhile."""
         if len(self._shown) > _MOST:
-            self._shown = {}
+            self._shown = {facts: self._shown[facts] for facts in wanted if facts in self._shown}
         if len(self._read) > _MOST:
             self._read = {}
-        for facts in unknown:
-            self._shown[facts] = self._show(facts)
+        for facts in wanted:
+            if facts not in self._shown:
+                self._shown[facts] = self._show(facts)
 
     def _show(self, facts: NodeFacts) -> Shown:
         found: dict[str, Scalar] = {}

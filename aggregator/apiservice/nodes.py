@@ -81,10 +81,10 @@ class NodeSource:
         known = {
             node.node: seen.known for node in expected if (seen := fleet.hub.nodes.get(node.node)) and seen.known
         }
-        unknown = {of.facts for of in known.values() if self._facts.get(of.facts) is None}
-        if unknown:
+        wanted = {of.facts for of in known.values()}
+        if any(self._facts.get(facts) is None for facts in wanted):
             with fleet.reading_content():
-                await beside(self._facts.learn, unknown)
+                await beside(self._facts.learn, wanted)
         changed = self.collection.update(self._current(expected, known))
         self._looked_at = time.monotonic()
         return changed

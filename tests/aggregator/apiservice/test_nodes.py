@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from aggregator.apiservice import facts, nodes
 from aggregator.apiservice.nodes import NodeSource
 from aggregator.ledger import Expected
 from aggregator.users import GROUP_PATH
@@ -45,6 +46,18 @@ async def test_a_list_has_states_and_facts_but_no_snapshots(tmp_path: Path) -> N
         }
         assert last["status"] == {"connected": False, "state": "no-agent", "reason": "no agent has connected"}
         assert not any("snapshot" in item for item in listed["items"])
+
+
+async def test_more_contents_than_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "_FRESH", 0.0)
+    monkeypatch.setattr(facts, "_MOST", 2)
+    async with served(tmp_path, join=3) as api:
+        for number in (3, 4):
+            await api.scene.run()
+            listed = await api.get("nodesnapshots")
+            kernels = [item["status"].get("kernel") for item in listed["items"]]
+            assert all(kernels[:number]), kernels
+            await api.scene.join(NODES[number], number)
 
 
 async def test_one_object_holds_the_snapshot_as_one_shot_mode_writes_it(tmp_path: Path) -> None:
