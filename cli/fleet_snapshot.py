@@ -6,7 +6,7 @@ import click
 
 from cli import install_options
 from cli.fleet_options import Target, connection, fleet_options
-from cli.options import Duration, split_commas
+from cli.options import Duration, refuse_empty, split_commas
 
 if TYPE_CHECKING:
     from common.fleet import FleetSnapshot
@@ -25,8 +25,8 @@ Examples:
 
 
 @click.command("snapshot", epilog=EXAMPLES)
-@click.option("--nodes", metavar="NODESET", default="", help="Only these nodes, such as gpu-[001-016],login.")
-@click.option("-l", "--selector", metavar="LABELS", default="",
+@click.option("--nodes", metavar="NODESET", help="Only these nodes, such as gpu-[001-016],login.")
+@click.option("-l", "--selector", metavar="LABELS",
               help="Only nodes with these labels: a=b,c!=d,e,!f as with kubectl.")  # fmt: skip
 @click.option("--sections", metavar="TYPES", multiple=True,
               help="Only these measurement types, such as GPU,OS.")  # fmt: skip
@@ -51,10 +51,12 @@ def command(**flags: Any) -> None:
     from cli.fleet_run import take
     from common.fleet_api import RunBody
 
+    for flag, noun in (("nodes", "node"), ("selector", "label"), ("sections", "section")):
+        refuse_empty(f"--{flag}", flags[flag], noun)
     sections = _sections(split_commas(flags["sections"]))
     fleet_ephemeral.check(flags)
     target = Target(flags, piped="yaml")
-    body = RunBody(flags["nodes"], flags["selector"], sections, flags["deadline"])
+    body = RunBody(flags["nodes"] or "", flags["selector"] or "", sections, flags["deadline"])
 
     async def run(client: FleetClient) -> "FleetSnapshot":
         return (await take(client, body))[0]

@@ -141,8 +141,9 @@ def nodes(states: tuple[str, ...], **flags: Any) -> None:
     """
     from cli.fleet_client import ask
     from cli.fleet_text import node_rows
-    from cli.options import split_commas
+    from cli.options import refuse_empty, split_commas
 
+    refuse_empty("--state", states, "state")
     target, wanted = Target(flags), ",".join(split_commas(states))
     found = ask(connection(flags), lambda client: client.nodes(wanted))
     if target.is_table:

@@ -4,6 +4,8 @@ from typing import Any
 
 import click
 
+from common.errors import UsageError
+
 
 class Duration(click.ParamType[float]):
     """A time such as 30s, 5m, 1h30m or plain seconds; seconds as a float for the program."""
@@ -25,3 +27,13 @@ class Duration(click.ParamType[float]):
 def split_commas(values: tuple[str, ...]) -> tuple[str, ...]:
     """A repeatable option whose values may hold several parts separated by commas; empty parts are dropped."""
     return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
+
+
+def refuse_empty(flag: str, given: str | tuple[str, ...] | None, noun: str) -> None:
+    """Raise UsageError for a flag that was given and names nothing.
+
+    What fills it in, a query for one, may have found nothing, and that must not mean everything.
+    """
+    values = (given,) if isinstance(given, str) else given
+    if values and not split_commas(values):
+        raise UsageError(f"{flag} names no {noun}", "Leave the flag out for all of them.")

@@ -9,7 +9,7 @@ import click
 
 from cli import suggestions
 from cli.job_options import job_options
-from cli.options import Duration, split_commas
+from cli.options import Duration, refuse_empty, split_commas
 from cli.progress import waiting
 from cli.text import failure_lines
 from common.model import Snapshot
@@ -78,8 +78,7 @@ def command(ctx: click.Context, /, **flags: Any) -> None:
         raise click.UsageError("--template and --format exclude each other.")
     if flags["template"] is not None and flags["output"].startswith("cm://"):
         raise click.UsageError("--template and --output cm:// exclude each other: a ConfigMap holds snapshots.")
-    if flags["collectors"] and not split_commas(flags["collectors"]):
-        raise click.UsageError("--collectors names no collector.")
+    refuse_empty("--collectors", flags["collectors"], "collector")
     if flags["deploy_agent"]:
         ctx.exit(_in_cluster(flags))
     _refuse_job_flags(ctx)
