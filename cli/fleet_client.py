@@ -4,8 +4,8 @@ Answers are limited in size and in time. How requests get there: fleet_transport
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 from urllib.parse import quote
 
@@ -152,18 +152,34 @@ class FleetClient:
     async def run(self, body: RunBody) -> AsyncIterator[Progress]:
         """Start a run, or join one that asks the same, and follow it to its end: the last is done or failed."""
         last: Progress | None = None
-        try:
-            async with self._start(body, NDJSON, _SILENT) as response:
-                while line := await response.content.readline():
-                    last = self._decoded(line, Progress)
-                    yield last
-        except EidosError:
-            if last is None or not self._transport.cuts:
-                raise
+        async with aclosing(self._begun(body)) as begun:
+            async for last in begun:
+                yield last
         while last is not None and self._transport.cuts and last.state not in (RunState.DONE, RunState.FAILED):
             last = await self._get(f"/v1/runs/{quote(last.run, safe='')}", Progress)
             yield last
             await asyncio.sleep(_ASKED_EVERY)
+
+    async def _begun(self, body: RunBody) -> AsyncGenerator[Progress, None]:
+        """A run's progress, until its end or until a cluster cuts the answer short.
+
+        One that is cut before it says anything is asked for again: kube-apiserver loses answers that begin while it
+        still passes on a request's last byte, and whoever asks the same joins the run that is there.
+        """
+        is_told, is_again = False, False
+        while True:
+            try:
+                async with self._start(body, NDJSON, _SILENT) as response:
+                    while line := await response.content.readline():
+                        yield self._decoded(line, Progress)
+                        is_told = True
+                return
+            except EidosError as error:
+                if self._transport.cuts and is_told:
+                    return
+                if is_again or is_told or not broke_off(error):
+                    raise
+                is_again = True
 
     async def run_and_wait(self, body: RunBody) -> FleetSnapshot:
         """The same without progress: the document comes with the run's end, however many runs others start."""
@@ -189,11 +205,11 @@ class FleetClient:
     async def _read(
         self, method: str, path: str, query: Mapping[str, str] | None = None, body: object = None
     ) -> bytes:
-        """The whole answer; what only reads is asked again once when its answer breaks off."""
+        """The whole answer to what only reads; asked again once when it breaks off."""
         try:
             return await self._read_once(method, path, query, body)
         except EidosError as error:
-            if method != "GET" or not broke_off(error):
+            if not broke_off(error):
                 raise
         return await self._read_once(method, path, query, body)
 

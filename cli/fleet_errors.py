@@ -61,7 +61,9 @@ def broke_off(error: EidosError) -> bool:
     """Whether the connection was lost in the middle: whoever is asked may have just been replaced."""
     import aiohttp
 
-    return isinstance(error.__cause__, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError)
+    # What comes through a cluster hides its cause, which has the request's headers.
+    cause = error.__cause__ or error.__context__
+    return isinstance(cause, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError)
 
 
 @contextmanager

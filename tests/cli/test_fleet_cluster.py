@@ -170,6 +170,34 @@ async def test_a_run_cut_short_on_the_way_is_followed_to_its_end(
     assert seen == [2, 3, 4]
 
 
+@pytest.mark.parametrize(("cuts", "seen"), [(1, [4]), (2, "cut short")])
+async def test_a_run_cut_before_it_says_anything_is_joined_once(
+    tmp_path: Path, cuts: int, seen: list[int] | str
+) -> None:
+    """kube-apiserver loses an answer that begins while it still passes on the request's last byte."""
+    asked: list[bytes] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        asked.append(await request.read())
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        if len(asked) > cuts:
+            await response.write(line(RunState.DONE, 4))
+            return response
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    async with behind_api(tmp_path, handler) as client:
+        if isinstance(seen, list):
+            assert [progress.answered async for progress in client.run(RunBody(nodes="n1"))] == seen
+        else:
+            with pytest.raises(EidosError, match=seen):
+                await anext(client.run(RunBody(nodes="n1")))
+    assert len(asked) == 2
+    assert asked[0] == asked[1]
+
+
 # ---- which aggregator is meant
 
 
