@@ -57,7 +57,6 @@ class Runs:
         self._number = itertools.count(1)
         # Not the time alone: replicas of one fleet may start in the same second, and a run is found by its id.
         self._epoch = f"{int(time.time()):x}{secrets.token_hex(2)}"
-        self._ending = ""
         self.warm_up()
         self.finished: dict[str, Run] = {}
         """The last runs, oldest first."""
@@ -65,8 +64,11 @@ class Runs:
     def start(self, request: RunRequest) -> Run:
         """The run that answers this request: a new one, or one that is already asking the same.
 
-        Raises FleetError (busy) when too many wait already, UsageError when the request makes no sense.
+        Raises FleetError (busy) when too many wait already or all have been ended, UsageError when the request makes
+        no sense.
         """
+        if self._ending:  # callers were let in earlier: reading who and what they are takes time
+            raise FleetError(Code.FLEET_BUSY, f"no run can start: {self._ending}", "Try again later.")
         if not 0 < request.seconds <= self._settings.longest:
             raise UsageError(f"the deadline must be more than 0 and at most {self._settings.longest:g} s")
         for run in (*self._active.values(), *self._queued.values()):
@@ -104,11 +106,12 @@ class Runs:
         return [*self.finished.values(), *self._active.values(), *self._queued.values()]
 
     def warm_up(self) -> None:
-        """From now on, for a while, runs wait for agents that have not come back yet."""
+        """From now on runs may start, and for a while wait for agents that have not come back yet."""
+        self._ending = ""
         self._warm_at = time.monotonic() + self._settings.warming
 
     async def end_all(self, why: str) -> None:
-        """End all runs as failed."""
+        """End all runs as failed, and let none start before the next `warm_up`."""
         self._ending = why
         for run in self._queued.values():
             self._end(run, why)
@@ -116,6 +119,9 @@ class Runs:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for run in self._active.values():  # a task that is cancelled before its first step takes none
+            self._end(run, why)
+        self._active.clear()
 
     def _give_up(self, identity: str) -> None:
         """A run that still waits at its deadline does not begin any more."""

@@ -74,8 +74,8 @@ class Server:
     async def suspend(self, why: str) -> None:
         """Send agents away and end runs; `lead` takes it up again. What is known stays readable."""
         self.duty = Duty.SUSPENDED
+        await self.fleet.runs.end_all(why)  # before its nodes are gone: no document shall say that they are
         await self._endpoint.stop(Closed.LOST)  # at once: they shall look for another aggregator
-        await self.fleet.runs.end_all(why)
 
     @property
     def api_connections(self) -> int:

@@ -8,7 +8,9 @@ import pytest
 
 from aggregator.duty import Duty
 from aggregator.run import RunRequest
+from aggregator.users import Access, Credentials, User
 from common.fleet_api import RunState
+from tests.aggregator.apiservice.served import served
 from tests.fleet.scene import Scene, scene, until
 
 
@@ -46,6 +48,42 @@ async def test_suspended_it_shows_what_it_knows_and_asks_nobody(tmp_path: Path) 
         await fleet.join("n1")
         _, run = await fleet.run()
         assert fleet.states(run) == {"n1": "ok"}
+
+
+class Slow:
+    """A `UserAuthenticator` that answers when told to."""
+
+    def __init__(self) -> None:
+        self.asked, self.answer = asyncio.Event(), asyncio.Event()
+
+    async def authenticate(self, credentials: Credentials) -> User:
+        self.asked.set()
+        await self.answer.wait()
+        return User("u")
+
+    async def refusal(self, user: User, access: Access) -> str:
+        return ""
+
+
+@pytest.mark.parametrize(
+    ("path", "document"), [("/v1/runs", {}), ("fleetsnapshots", {"metadata": {"name": "mine"}, "spec": {}})]
+)
+async def test_who_was_let_in_before_it_was_suspended_starts_no_run_after(
+    tmp_path: Path, path: str, document: dict[str, object]
+) -> None:
+    users = Slow()
+    async with served(tmp_path, join=1, users=users) as api:
+        server, runs = api.scene.local.server, api.scene.fleet.runs
+        asked = asyncio.create_task(api.ask(path, "POST", json=document))
+        await users.asked.wait()
+        await server.suspend("nobody knows who leads")
+        users.answer.set()
+        answer = await asked
+        assert answer.status == 429, answer.body
+        assert b"no run can start: nobody knows who leads" in answer.body
+        assert (runs.remembered(), api.scene.fleet.latest) == ([], None), "all nodes would be unreachable in it"
+        await server.lead()
+        assert (await api.ask(path, "POST", json=document)).status in (200, 201)
 
 
 async def test_a_standby_says_that_it_is_one_and_nothing_else(tmp_path: Path) -> None:
