@@ -1,14 +1,16 @@
 """Folding of indexes and node names: `0-7`, `0-2,5`, `gpu-[001-512]`. Pure.
 
-Node sets are written as ClusterShell writes them, so that its tools read them. Only its RangeSet is used: that keeps
-zero padding right, and importing it reads no configuration files, whereas importing its NodeSet does.
+Node sets are written as ClusterShell writes them, so that its tools read them. To fold, its RangeSet is used: that
+keeps zero padding right, and importing it reads no configuration files, whereas importing its NodeSet does. What
+strangers write is unfolded here, since what it holds must be counted before any of it is made.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import Final
+from typing import Final, NamedTuple
 
 from common.errors import UsageError
 
@@ -39,19 +41,24 @@ def fold_indexes(indexes: Iterable[int]) -> str:
     return ",".join(folded)
 
 
-def unfold_indexes(text: str) -> list[int]:
-    """The indexes a folded text stands for, sorted. Raises UsageError naming the part that is wrong."""
+def unfold_indexes(text: str, most: int = _MOST_INDEXES) -> list[int]:
+    """The indexes a folded text stands for, sorted. Raises UsageError naming the part that is wrong.
+
+    At most so many are made, those that come again among them.
+    """
     indexes: set[int] = set()
+    room = most
     for part in text.split(",") if text else []:
         first, dash, last = part.partition("-")
         if not (_is_index(first) and (_is_index(last) if dash else True)):
-            raise UsageError(f"{part!r} in {text!r} is not an index or a range such as 0-7")
+            raise UsageError(f"{_shown(part)} in {_shown(text)} is not an index or a range such as 0-7")
         low, high = int(first), int(last) if dash else int(first)
-        if high < low or high - low >= _MOST_INDEXES:
-            raise UsageError(f"the range {part!r} in {text!r} runs backwards or is too long")
+        if high < low:
+            raise UsageError(f"the range {part!r} in {_shown(text)} runs backwards")
+        room -= high - low + 1
+        if room < 0:
+            raise UsageError(f"the ranges up to {part!r} in {_shown(text)} hold more than {most} indexes")
         indexes.update(range(low, high + 1))
-        if len(indexes) > _MOST_INDEXES:
-            raise UsageError(f"the ranges up to {part!r} hold more than {_MOST_INDEXES} indexes")
     return sorted(indexes)
 
 
@@ -89,13 +96,17 @@ def fold_names(names: Iterable[str]) -> str:
 def unfold_names(text: str) -> list[str]:
     """The names in a node set, sorted, without repeats. Raises UsageError naming the part that is wrong.
 
-    Understands names and any number of brackets in each, separated by commas: `rack[1-2]-gpu[01-16],login`.
+    Understands names and any number of brackets in each, separated by commas: `rack[1-2]-gpu[01-16],login`. At most
+    so many names are made, those that come again among them.
     """
     names: set[str] = set()
+    room = _MOST_NAMES
     for token in _tokens(text):
-        names.update(_unfold_token(token))
-        if len(names) > _MOST_NAMES:
-            raise _too_many(text)
+        pieces = _pieces(token)
+        room -= prod(piece.count for piece in pieces)
+        if room < 0:
+            raise UsageError(f"the node set {_shown(text)} holds more than {_MOST_NAMES} names")
+        names.update("".join(parts) for parts in product(*(piece.texts() for piece in pieces)))
     return sorted(names)
 
 
@@ -113,29 +124,54 @@ def _tokens(text: str) -> Iterator[str]:
             raise UsageError(f"the node set {_shown(text)} ends in a comma")
 
 
-def _unfold_token(token: str) -> list[str]:
+class _Range(NamedTuple):
+    """`001-512`: first, last, and how many digits each number has at least."""
+
+    first: int
+    last: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What stands between two brackets, or in them."""
+
+    literal: str = ""
+    ranges: Sequence[_Range] = ()
+
+    @property
+    def count(self) -> int:
+        return sum(each.last - each.first + 1 for each in self.ranges) if self.ranges else 1
+
+    @property
+    def longest(self) -> int:
+        return max((len(str(each.last).zfill(each.width)) for each in self.ranges), default=len(self.literal))
+
+    def texts(self) -> Iterable[str]:
+        if not self.ranges:
+            return (self.literal,)
+        return (str(number).zfill(each.width) for each in self.ranges for number in range(each.first, each.last + 1))
+
+
+def _pieces(token: str) -> list[_Piece]:
     if _NAME.fullmatch(token):
-        return [token]
-    pieces = [(match[1], match[2]) for match in _PIECE.finditer(token)]
-    whole = "".join(f"[{ranges}]" if ranges is not None else literal for ranges, literal in pieces)
+        return [_Piece(token)]
+    found = [(match[1], match[2]) for match in _PIECE.finditer(token)]
+    whole = "".join(f"[{ranges}]" if ranges is not None else literal for ranges, literal in found)
     if not token or whole != token:
         raise UsageError(f"{_shown(token)} is not a node name or a node set such as gpu-[001-512]")
-    counts = [_count(ranges, token) for ranges, _ in pieces if ranges is not None]
-    if prod(counts) > _MOST_NAMES:
-        raise _too_many(token)
-    from ClusterShell.RangeSet import RangeSet
-
-    choices = [list(RangeSet(ranges).striter()) if ranges is not None else [literal] for ranges, literal in pieces]
-    names = ["".join(parts) for parts in product(*choices)]
-    if any(len(name) > _LONGEST_NAME for name in names):
+    pieces = [
+        _Piece(ranges=_ranges(ranges, token)) if ranges is not None else _Piece(literal) for ranges, literal in found
+    ]
+    if sum(piece.longest for piece in pieces) > _LONGEST_NAME:
         raise UsageError(f"{_shown(token)} is longer than a node's name may be ({_LONGEST_NAME} characters)")
-    return names
+    return pieces
 
 
-def _count(ranges: str, token: str) -> int:
-    """How many numbers a bracket holds at most; refuses what RangeSet would stumble over or take its time for."""
-    total = 0
-    for part in ranges.split(","):
+def _ranges(text: str, token: str) -> list[_Range]:
+    """What a bracket holds."""
+    ranges = []
+    for part in text.split(","):
         match = _RANGE.fullmatch(part)
         if match is None:
             raise UsageError(f"{_shown(part)} in {_shown(token)} is not a number or a range such as 001-512")
@@ -143,12 +179,8 @@ def _count(ranges: str, token: str) -> int:
         padded = any(number.startswith("0") and len(number) > 1 for number in (first, last))
         if int(last) < int(first) or (padded and len(first) != len(last)):
             raise UsageError(f"the range {_shown(part)} in {_shown(token)} runs backwards or mixes zero padding")
-        total += int(last) - int(first) + 1
-    return total
-
-
-def _too_many(text: str) -> UsageError:
-    return UsageError(f"the node set {_shown(text)} holds more than {_MOST_NAMES} names")
+        ranges.append(_Range(int(first), int(last), len(first) if padded else 0))
+    return ranges
 
 
 def _shown(text: str) -> str:

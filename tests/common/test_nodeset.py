@@ -63,6 +63,14 @@ def test_wrong_indexes_are_named(text: str, part: str) -> None:
     assert part in caught.value.message
 
 
+@pytest.mark.timeout(10)
+def test_indexes_that_come_again_count_again() -> None:
+    with pytest.raises(UsageError, match="hold more than 1000000 indexes"):
+        unfold_indexes(",".join(["0-999998"] * 5_000))
+    with pytest.raises(UsageError, match="hold more than 8 indexes"):
+        unfold_indexes("0-3,0-4", most=8)
+
+
 @given(st.text(max_size=12) | st.text("012345-,", max_size=7))
 def test_any_text_is_indexes_or_refused(text: str) -> None:
     assert refused(unfold_indexes, text) or unfold_indexes(text) == sorted(set(unfold_indexes(text)))
@@ -196,6 +204,37 @@ def test_wrong_names_are_named(text: str, part: str) -> None:
     with pytest.raises(UsageError) as caught:
         unfold_names(text)
     assert part in str(caught.value)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (",".join(["n[1-99999]"] * 5_000), "more than 100000 names"),
+        (f"n[{','.join(['1-99999'] * 5_000)}]", "more than 100000 names"),
+        (f"{'x' * 60_000}[1-99999]", "longer than"),  # 6 GB
+        ("[1-2]" * 12_000, "longer than"),
+        ("[1-999999999999999]" * 200, "longer than"),
+        ("[0-9]" * 200, "more than 100000 names"),
+    ],
+)
+def test_what_is_too_much_is_refused_before_it_is_made(text: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        unfold_names(text)
+
+
+_number = st.integers(0, 300).map(str) | st.tuples(st.integers(0, 99), st.integers(1, 3)).map(
+    lambda pair: str(pair[0]).zfill(pair[1])
+)
+_range = st.tuples(_number, _number).map("-".join) | _number
+_bracket = st.lists(_range, min_size=1, max_size=4).map(lambda ranges: f"n[{','.join(ranges)}]x")
+
+
+@given(st.lists(_bracket, min_size=1, max_size=2).map("".join))
+def test_what_is_read_is_what_clustershell_reads(text: str) -> None:
+    from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet
+
+    assert refused(unfold_names, text) or set(unfold_names(text)) == set(NodeSet(text, resolver=RESOLVER_NOGROUP))
 
 
 @given(st.text(max_size=20) | st.text("a1[]-,. 0", max_size=20))
