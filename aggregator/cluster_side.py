@@ -49,9 +49,7 @@ class ClusterSide:
         asks_topology = _asks(run, MeasurementType.NODE_TOPOLOGY)
         if run.cluster is None and not asks_topology:
             return None
-        now = self._now()
-        nodes = [now[entry.node] for entry in run.entries if entry.node in now]
-        return Read(run.cluster, nodes if asks_topology else None)
+        return Read(run.cluster, self._asked(run) if asks_topology else None)
 
     def folded(self, read: Read, names: NodeNames) -> ClusterFacts:
         """A document's part. Where the last one was about the same it still holds: labels fold slowly.
@@ -68,8 +66,7 @@ class ClusterSide:
         """K8s.node of each node of a run that asks for it."""
         if self._read is None or not _asks(run, MeasurementType.K8S):
             return {}
-        now = self._now()
-        return {entry.node: now[entry.node].facts for entry in run.entries if entry.node in now}
+        return {node.node: node.facts for node in self._asked(run)}
 
     def node(self, name: str) -> Mapping[str, Scalar]:
         """K8s.node as it is now; empty where nothing is known of it."""
@@ -87,6 +84,11 @@ class ClusterSide:
             mine.append((MeasurementType.K8S, Subtype(SUBTYPE, dict(told))))
         collection = [*snapshot.collection, *with_node(lines, node_is_known=bool(told))]
         return replace(snapshot, collection=collection, measurements=in_order([*mine, *subtypes]))
+
+    def _asked(self, run: Run) -> list[Expected]:
+        """A run's nodes as the cluster says now. One that was removed meanwhile has not changed: it is as it was."""
+        now = self._now()
+        return [now.get(node.node, node) for node in run.expected]
 
     def _now(self) -> dict[str, Expected]:
         expected = self._expected()

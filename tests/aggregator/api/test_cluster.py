@@ -174,6 +174,37 @@ async def test_changes_of_the_cluster_and_of_labels_are_told(tmp_path: Path) -> 
             ]
 
 
+async def test_a_node_that_is_removed_in_the_middle_of_a_run_has_not_changed(tmp_path: Path) -> None:
+    class Shrinking(Cluster):
+        gone = ""
+
+        def expected(self) -> list[Expected]:
+            return [node for node in super().expected() if node.node != self.gone]
+
+    cluster = Shrinking()
+    async with api(tmp_path, join=0) as user:
+        cluster.surround(user)
+        user.fleet.fleet.runs._expected = cluster.expected
+        for name in NODES:
+            await user.fleet.join(name)
+        before = await run(user)
+        async with watching(user) as lines:
+            await lines.until(lambda event: event["event"] == "start")
+            read = cluster.read
+
+            async def removing(seconds: float) -> Collected:
+                cluster.gone = "n1"
+                return await read(seconds)
+
+            user.fleet.fleet.cluster._read = removing
+            document = await run(user)
+            assert cluster.gone
+            assert (document["groups"], document.get("outliers")) == (before["groups"], before.get("outliers"))
+            assert document["cluster"] == before["cluster"]
+            await lines.until(lambda event: event["event"] == "run" and event["progress"]["state"] == "done")
+            assert not [event for event in lines.seen if event["event"] in ("drift", "cluster")]
+
+
 async def test_a_nodes_snapshots_are_compared_like_any_others(tmp_path: Path) -> None:
     cluster = Cluster()
     async with api(tmp_path) as user:
