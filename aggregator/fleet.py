@@ -236,8 +236,8 @@ class Fleet:
             return None
         return self.assemble(name, node.known)
 
-    def own_values(self, name: str, wanted: Sequence[Wanted]) -> list[Scalar | UnsetType]:
-        """A node's last known values of some facts; unset where it has none."""
+    def own_values(self, name: str, wanted: Sequence[Wanted]) -> list[Scalar | UnsetType] | None:
+        """A node's last known values of some facts; unset where it has none, None when none of its facts is known."""
         return own_values(self.hub.nodes.get(name), self.catalog, wanted, self.cluster.node(name))
 
     def assemble(self, name: str, known: Known, alone: bool = True) -> Snapshot:

@@ -26,13 +26,14 @@ class Wanted(NamedTuple):
 
 def own_values(
     node: Node | None, catalog: Catalog, wanted: Sequence[Wanted], told: Mapping[str, Scalar]
-) -> list[Scalar | UnsetType]:
+) -> list[Scalar | UnsetType] | None:
     """The last known values, in the order asked; unset where the node has none. Content is decoded once for all.
 
+    None when nothing is known of the node here, as after a change of leader: nobody can say what it has.
     `told` is K8s.node, which no agent knows.
     """
     if node is None or node.known is None:
-        return [UNSET] * len(wanted)
+        return None
     identities: dict[MeasurementType, Mapping[str, Own]] = dict(map(catalog.identity, node.known.identities))
     stable: dict[tuple[MeasurementType, str], Mapping[str, Scalar]] = {}
     values: list[Scalar | UnsetType] = []

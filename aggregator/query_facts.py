@@ -26,8 +26,8 @@ from common.nodeset import unfold_indexes
 from common.section import restored
 from common.stability import NODE_PLACEHOLDER
 
-ReadOwn: TypeAlias = Callable[[str, Sequence[Wanted]], Sequence[Scalar | UnsetType]]
-"""A node's own values of some facts."""
+ReadOwn: TypeAlias = Callable[[str, Sequence[Wanted]], Sequence[Scalar | UnsetType] | None]
+"""A node's own values of some facts; None when nothing is known of the node."""
 
 _MOST_FACTS: Final = 200_000
 """Facts of whole subtypes in one query."""
@@ -66,6 +66,7 @@ class FactTable:
             self._subtypes[kind, folded.subtype] = folded
         self._unread = Unread.of(document)
         self._facts = 0
+        self._is_all_known = True
         columns = [self._column(name) for name in names]
         found: set[int] = set()
         rows: dict[bytes, Row] = {}
@@ -78,7 +79,11 @@ class FactTable:
             token = msgspec.msgpack.encode(cells)  # true and 1 are equal to Python, and not here
             rows.setdefault(token, Row(cells, [])).nodes.extend(nodes)
         self.rows = list(rows.values())
-        self.nowhere = [names[number].text for number in range(len(names)) if number not in found]
+        self.nowhere = [
+            name.text
+            for number, (name, column) in enumerate(zip(names, columns, strict=True))
+            if number not in found and (self._is_all_known or not column.own)
+        ]
 
     def _alike(self, columns: Sequence[_Column]) -> Iterator[tuple[tuple[Given | Missing, ...], list[str]]]:
         wanted = [one for column in columns for one in column.own]
@@ -92,14 +97,18 @@ class FactTable:
                 yield tuple(cells), nodes
                 continue
             for node in nodes:
-                values = iter(self._read_own(node, wanted) if wanted else ())
+                values = self._read_own(node, wanted) if wanted else ()
+                self._is_all_known &= values is not None
+                own = None if values is None else iter(values)
                 shared = zip(self._names, columns, cells, strict=True)
-                yield tuple(self._of_node(node, values, *each) for each in shared), [node]
+                yield tuple(self._of_node(node, own, *each) for each in shared), [node]
 
     def _of_node(
-        self, node: str, own: Iterator[Scalar | UnsetType], name: Name, column: _Column, cell: Given | Missing
+        self, node: str, own: Iterator[Scalar | UnsetType] | None, name: Name, column: _Column, cell: Given | Missing
     ) -> Given | Missing:
         if column.own:
+            if own is None:
+                return Missing(unread=True)
             values = [next(own) for _ in column.own]
             value = next((value for value in values if value is not UNSET), UNSET)
             return _cell(name, value, isinstance(cell, Missing) and cell.unread)

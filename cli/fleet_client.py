@@ -30,6 +30,7 @@ from common.fleet_api import (
     RunState,
     WatchEvent,
 )
+from common.nodeset import fold_names, unfold_names
 
 if TYPE_CHECKING:
     import aiohttp
@@ -112,12 +113,13 @@ class FleetClient:
         """One fact across the fleet, page by page when it is each node's own."""
         path = f"/v1/facts/{quote(name, safe='')}"
         view = await self._get(path, FactView, {"limit": str(MOST_ITEMS)})
-        own, after, page = dict(view.own), "", view
+        own, unknown, after, page = dict(view.own), view.unknown, "", view
         while page.more > after:
             after = page.more
             page = await self._get(path, FactView, {"limit": str(MOST_ITEMS), "after": after})
             own.update(page.own)
-        return msgspec.structs.replace(view, own=own, more="")
+            unknown = fold_names([*unfold_names(unknown), *unfold_names(page.unknown)])
+        return msgspec.structs.replace(view, own=own, unknown=unknown, more="")
 
     async def query(self, expression: str) -> QueryResult:
         """Which nodes an expression is true for; all pages of them. Very long expressions travel in a body."""

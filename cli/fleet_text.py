@@ -180,6 +180,9 @@ def fact_blocks(view: FactView, colour: bool) -> Iterator[str]:
         yield shown(value.value)
     for node, own in view.own.items():
         yield f"{style(visible(node), colour, bold=True)}: {shown(own)}"
+    if view.unknown:
+        yield from _header(FactValue(len(unfold_names(view.unknown)), view.unknown), (), colour)
+        yield "(not known)"
 
 
 def node_rows(nodes: Iterable[NodeView], colour: bool) -> Iterator[str]:

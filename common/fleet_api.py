@@ -118,6 +118,8 @@ class FactView(msgspec.Struct, frozen=True, omit_defaults=True):
     key: str
     values: list[FactValue] = []
     own: dict[str, Scalar] = {}
+    unknown: str = ""
+    """Nodes of which nobody can say whether they have it."""
     more: str = ""
     """The node to continue after, when `own` was cut."""
 

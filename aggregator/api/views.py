@@ -51,20 +51,25 @@ def nodes(fleet: Fleet, after: str, limit: int, states: frozenset[str]) -> tuple
 
 def fact(fleet: Fleet, run: Run, document: FleetSnapshot, text: str, after: str, limit: int) -> FactView:
     """`Type.subtype.key` across the fleet; reads content. Raises FleetError when nobody has it."""
-    unknown = FleetError(Code.FLEET_NOT_FOUND, f"no node has a fact {text[:200]!r}", "Write it as Type.subtype.key.")
+    nowhere = FleetError(Code.FLEET_NOT_FOUND, f"no node has a fact {text[:200]!r}", "Write it as Type.subtype.key.")
     kind_text = text.partition(".")[0]
     kind = next((kind for kind in MeasurementType if kind.value.lower() == kind_text.lower()), None)
     if kind is None:
-        raise unknown
+        raise nowhere
+    perhaps: FactView | None = None
     subtypes = _subtypes(document, kind)
     for subtype, key in _readings(subtypes, text):
         folded = subtypes.get(subtype)
         if folded is not None and key not in folded.scattered and (values := _values(document, folded, key)):
             return FactView(kind, subtype, key, values)
-        own, more = _own(fleet, run, (kind, subtype, key), after, limit)
-        if own:
-            return FactView(kind, subtype, key, own=own, more=more)
-    raise unknown
+        view = _own(fleet, run, Wanted(kind, subtype, key), after, limit)
+        if view.own:
+            return view
+        if view.unknown:
+            perhaps = perhaps or view
+    if perhaps is None:
+        raise nowhere
+    return perhaps
 
 
 def _subtypes(document: FleetSnapshot, kind: MeasurementType) -> dict[str, FoldedSubtype]:
@@ -107,18 +112,22 @@ def _names(document: FleetSnapshot, groups: Sequence[int]) -> str:
     )
 
 
-def _own(
-    fleet: Fleet, run: Run, place: tuple[MeasurementType, str, str], after: str, limit: int
-) -> tuple[dict[str, Scalar], str]:
-    """A fact that is each node's own, read node by node, and the node to continue after."""
+def _own(fleet: Fleet, run: Run, wanted: Wanted, after: str, limit: int) -> FactView:
+    """A fact that is each node's own, read node by node."""
     found: dict[str, Scalar] = {}
+    unknown: list[str] = []
+    last = more = ""
     for name in _after(sorted(run.group_of()), after):
-        if len(found) == limit:
-            return found, max(found)
-        (value,) = fleet.own_values(name, [Wanted(*place)])
-        if value is not UNSET:
-            found[name] = value
-    return found, ""
+        values = fleet.own_values(name, [wanted])
+        if values is None:
+            unknown.append(name)
+        elif values[0] is not UNSET:
+            if len(found) == limit:
+                more = last
+                break
+            found[name] = values[0]
+        last = name
+    return FactView(wanted.kind, wanted.subtype, wanted.key, own=found, unknown=fold_names(unknown), more=more)
 
 
 def _after(names: Iterable[str], after: str) -> Iterator[str]:

@@ -244,6 +244,18 @@ async def test_pages_that_lead_nowhere_end() -> None:
         assert (await client.fact("OS.s.k")).own == {"a": 1}
 
 
+async def test_pages_of_a_fact_are_one_view() -> None:
+    pages = {"": {"own": {"a1": 1}, "unknown": "n1,n3", "more": "n3"}, "n3": {"own": {"n5": 2}, "unknown": "n4"}}
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        page = pages[request.query.get("after", "")]
+        return web.json_response({"type": "OS", "subtype": "s", "key": "k", **page})
+
+    async with serving(handler) as client:
+        view = await client.fact("OS.s.k")
+    assert view == FactView(MeasurementType.OS, "s", "k", own={"a1": 1, "n5": 2}, unknown="n[1,3-4]")
+
+
 async def test_names_are_escaped_in_paths() -> None:
     seen: list[str] = []
 

@@ -151,7 +151,8 @@ def test_nodes_before_the_first_snapshot() -> None:
 
 
 def test_values_that_are_missing_or_empty() -> None:
-    view = FactView(OS, "grub", "quiet", [FactValue(2, "a[1-2]", ""), FactValue(1, "b")])
+    view = FactView(OS, "grub", "quiet", [FactValue(2, "a[1-2]", ""), FactValue(1, "b")], unknown="c[1-2]")
     assert list(fact_blocks(view, colour=False))[2:] == [
         "a[1-2] (2)", "-" * 15, '""', "-" * 15, "b (1)", "-" * 15, "(not there)",
+        "-" * 15, "c[1-2] (2)", "-" * 15, "(not known)",
     ]  # fmt: skip

@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from aggregator.published import read_published
 from common.fleet import FleetSnapshot
@@ -42,6 +43,24 @@ async def test_the_last_snapshot_is_what_it_was(tmp_path: Path) -> None:
         _, metrics, _ = await user.ask("GET", "/metrics")
         assert b'eidos_nodes{state="ok"} 3.0' in metrics
         assert b"eidos_run_seconds" not in metrics, "how long that took nobody knows any more"
+
+
+async def test_what_the_document_does_not_hold_is_not_known_rather_than_not_there(tmp_path: Path) -> None:
+    """Each node's own facts: no agent has told them to the one that goes on."""
+    serial = "OS.firmware.dmi.product_serial"
+    async with gone_on(tmp_path) as (user, _):
+        for expression in (f"has({serial})", f"!has({serial})", f"{serial} == 'x'", f"{serial} != 'x'"):
+            answer = await user.get(f"/v1/query?expression={quote(expression, safe='')}")
+            assert (answer["undecided"], answer["nowhere"]) == (3, [])
+            assert answer["groups"][0]["reason"] == f"{serial} could not be read"
+        view = await user.get(f"/v1/facts/{serial}")
+        assert (view["unknown"], "own" in view) == ("n[1-3]", False)
+        await user.fleet.join(NODES[0])
+        await user.fleet.run(nodes=NODES[0])
+        view = await user.get(f"/v1/facts/{serial}")
+        assert (view["unknown"], list(view["own"])) == ("n[2-3]", ["n1"])
+        answer = await user.get(f"/v1/query?expression=!has({serial})")
+        assert (answer["not-matched"], answer["undecided"]) == (1, 2)
 
 
 async def test_what_changed_meanwhile_is_drift(tmp_path: Path) -> None:
