@@ -21,6 +21,8 @@ _TERM: Final = re.compile(
     re.VERBOSE,
 )
 _LONGEST: Final = 64_000
+MOST_TERMS: Final = 64
+"""Each is asked of every node, on the event loop. A term may have any number of values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,12 @@ class LabelSelector:
             raise UsageError("the selector is too long")
         if not text.strip():
             return cls()
-        return cls(tuple(_term(part.strip()) for part in _parts(text)))
+        parts = _parts(text)
+        if len(parts) > MOST_TERMS:
+            raise UsageError(
+                f"the selector has more than {MOST_TERMS} terms", "Several values of one key are one: key in (a,b)."
+            )
+        return cls(tuple(_term(part.strip()) for part in parts))
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether all terms hold."""

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from aggregator.apiservice.status import StatusError
-from aggregator.selector import LabelSelector
+from aggregator.selector import MOST_TERMS, LabelSelector
 from aggregator.users import YES
 
 _GROUP: Final = "meta.k8s.io"
@@ -100,7 +100,10 @@ class Selection:
     def read(cls, query: Mapping[str, str], known: frozenset[str]) -> "Selection":
         """`known` are the fields there are. Raises UsageError, StatusError."""
         fields = []
-        for term in filter(None, (text.strip() for text in query.get("fieldSelector", "").split(","))):
+        terms = query.get("fieldSelector", "").split(",")
+        if len(terms) > MOST_TERMS:
+            raise StatusError(400, f"the field selector has more than {MOST_TERMS} terms")
+        for term in filter(None, (text.strip() for text in terms)):
             key, equals, value = term.partition("=")
             negated = key.endswith("!")
             key = key.removesuffix("!").strip()

@@ -62,6 +62,14 @@ def test_long_nonsense_is_refused_at_once(text: str) -> None:
         LabelSelector.read(text)
 
 
+def test_terms_are_counted_and_values_in_one_are_not() -> None:
+    """Every term is asked of every node, on the event loop."""
+    assert LabelSelector.read(",".join(["!none"] * 64)).matches(LABELS)
+    assert LabelSelector.read(f"zone in ({','.join(f'z{number}' for number in range(5_000))},a)").matches(LABELS)
+    with pytest.raises(UsageError, match="more than 64 terms"):
+        LabelSelector.read(",".join(["!none"] * 65))
+
+
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:

@@ -126,6 +126,8 @@ async def test_selectors(tmp_path: Path, query: dict[str, str], expected: list[s
         ({"labelSelector": "a=b=c"}, 400, "BadRequest"),
         ({"labelSelector": "a in (b"}, 400, "BadRequest"),
         ({"fieldSelector": "spec.x=1"}, 400, "BadRequest"),
+        ({"labelSelector": ",".join(["!a"] * 65)}, 400, "BadRequest"),
+        ({"fieldSelector": ",".join(["status.state!=ok"] * 65)}, 400, "BadRequest"),
         ({"limit": "-1"}, 400, "BadRequest"),
         ({"continue": "nonsense"}, 400, "BadRequest"),
         ({"resourceVersion": "1", "watch": "true"}, 410, "Expired"),
