@@ -8,6 +8,8 @@ from cli.install_progress import Progress
 from common.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from common.fleet import FleetSnapshot
     from common.fleet_api import RunBody
 
@@ -20,19 +22,26 @@ def check(flags: dict[str, Any]) -> None:
         raise UsageError(f"{given[0]} means nothing without --ephemeral")
 
 
-def take(flags: dict[str, Any], body: "RunBody") -> "FleetSnapshot":
-    """The snapshot. Everything is removed by the time this returns or raises EidosError."""
+def take(flags: dict[str, Any], body: "RunBody", tell: "Callable[[FleetSnapshot], None]") -> None:
+    """Take the snapshot, remove everything, and `tell` the snapshot.
+
+    Whatever becomes of the removal, what has been taken is told first. Raises EidosError and KeyboardInterrupt.
+    """
     wanted, cluster = install_options.settings(flags), install_options.target(flags)
     progress = Progress()
+    taken: list[FleetSnapshot] = []
 
-    async def work() -> "FleetSnapshot":
+    async def work() -> None:
         from cli.install_run import take_through_cluster
         from installer.temporary import installed
 
         async with progress.shown():
             async with installed(cluster, wanted, progress, flags["timeout"]):
-                document = await take_through_cluster(flags, progress, body)
+                taken.append(await take_through_cluster(flags, progress, body))
             progress.finish()
-            return document
 
-    return interrupts.run(work)
+    try:
+        interrupts.run(work)
+    finally:
+        for document in taken:
+            tell(document)

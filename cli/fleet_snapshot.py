@@ -61,16 +61,21 @@ def command(**flags: Any) -> None:
     async def run(client: FleetClient) -> "FleetSnapshot":
         return (await take(client, body))[0]
 
-    document = fleet_ephemeral.take(flags, body) if flags["ephemeral"] else ask(connection(flags), run)
-    if target.is_table:
-        from cli.fleet_text import overview
+    def tell(document: "FleetSnapshot") -> None:
+        if target.is_table:
+            from cli.fleet_text import overview
 
-        target.write_lines(lambda colour: overview(document, colour))
+            target.write_lines(lambda colour: overview(document, colour))
+        else:
+            target.write(document)
+        _warn(document, brief=target.is_table)
+        if flags["nodes"] and not flags["selector"]:  # with labels too, those left out may be meant
+            _warn_of_strangers(document, flags["nodes"])
+
+    if flags["ephemeral"]:
+        fleet_ephemeral.take(flags, body, tell)
     else:
-        target.write(document)
-    _warn(document, brief=target.is_table)
-    if flags["nodes"] and not flags["selector"]:  # with labels too, those left out may be meant
-        _warn_of_strangers(document, flags["nodes"])
+        tell(ask(connection(flags), run))
 
 
 def _sections(names: tuple[str, ...]) -> "list[MeasurementType]":

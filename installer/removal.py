@@ -52,6 +52,7 @@ class _Removal:
         self._deadline = deadline
         self._removed: list[str] = []
         self._failures: list[tuple[str, EidosError]] = []
+        self._stuck = ""
 
     async def run(self) -> list[str]:
         self._observer.phase(Phase.REMOVAL)
@@ -101,10 +102,11 @@ class _Removal:
         """Wait until no pod of ours is left; not for agents on nodes that are lost, which go with their node."""
         left = await self._gone(path_of("v1", "pods", self._namespace), _OURS, "pods")
         if left:
-            self._observer.note(f"{len(left)} pods end only when their nodes answer: {', '.join(sorted(left)[:3])}")
+            self._stuck = f"{len(left)} pods end only when their nodes answer: {', '.join(sorted(left)[:3])}"
+            self._observer.note(self._stuck)
 
     async def _gone(self, path: str, params: dict[str, str], what: str) -> list[str]:
-        """Wait until nothing of the collection is left, or only agents that do not end; their names."""
+        """Wait until nothing of the collection is left, or only what waits for agents that do not end; the names."""
         there: dict[str, Metadata] = {}
         watching = Watching(self._kube)
 
@@ -122,11 +124,12 @@ class _Removal:
                 self._observer.detail(f"waiting for {len(there)} {what} to end")
                 # The aggregator would write again what is removed next; an agent writes nothing.
                 only_agents = all(i.metadata.labels.get(COMPONENT) == Part.AGENT.value for i in there.values())
+                in_vain = only_agents or bool(self._stuck)
                 left = self._deadline - time.monotonic()
-                await watching.wait(min(left, _AGENTS_END) if only_agents else left)
-                if only_agents and not watching.changed.is_set():
+                await watching.wait(min(left, _AGENTS_END) if in_vain else left)
+                if in_vain and not watching.changed.is_set():
                     break
-        if watching.trouble is not None:
+        if watching.trouble is not None and not (there and watching.trouble.code is Code.DEADLINE):
             raise watching.trouble
         return [item.metadata.name for item in there.values()]
 
@@ -164,7 +167,8 @@ class _Removal:
             await self._delete(item.path, there, str(item))
             named = {"fieldSelector": f"metadata.name={item.name}"}
             if await self._gone(path_of("v1", "namespaces"), named, "namespaces"):
-                raise ClusterError(Code.DEADLINE, f"{item} is still being deleted")
+                why = self._stuck or "it is still being deleted"
+                raise ClusterError(Code.DEADLINE, why)
         except EidosError as error:
             self._failures.append((str(item), error))
 

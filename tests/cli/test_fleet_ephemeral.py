@@ -1,0 +1,92 @@
+"""`eidos fleet snapshot --ephemeral` without a cluster: what is told when the removal goes well, and when not."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from cli.main import run
+from common.errors import ClusterError, Code
+from common.fleet import FleetSnapshot
+from tests.cli.test_fleet_text import document
+from tests.fakes.kubeconfig import write_kubeconfig
+
+
+async def too_late() -> None:
+    raise ClusterError(Code.DEADLINE, "left behind: Namespace eidos", "Try again: eidos fleet uninstall.")
+
+
+async def interrupted() -> None:
+    signal.raise_signal(signal.SIGINT)
+    await asyncio.Event().wait()
+
+
+class Cluster:
+    """What installs, asks and removes, and how the removal ends."""
+
+    def __init__(self) -> None:
+        self.removal: Callable[[], Awaitable[None]] | None = None
+        self.run: BaseException | None = None
+        self.installed = 0
+
+    @asynccontextmanager
+    async def install(self, *_: object) -> AsyncIterator[None]:
+        self.installed += 1
+        yield
+        if self.removal is not None:
+            await self.removal()
+
+    async def take(self, *_: object) -> FleetSnapshot:
+        if self.run is not None:
+            raise self.run
+        return document()
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cluster:
+    made = Cluster()
+    monkeypatch.setenv("KUBECONFIG", write_kubeconfig(tmp_path / "kubeconfig", "https://127.0.0.1:1"))
+    for name in ("EIDOS_SERVER", "EIDOS_TOKEN_FILE", "EIDOS_CA_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("installer.temporary.installed", made.install)
+    monkeypatch.setattr("cli.install_run.take_through_cluster", made.take)
+    return made
+
+
+def snapshot(path: Path, *flags: str) -> tuple[int, Any]:
+    status = run(["fleet", "snapshot", "--ephemeral", "-o", str(path), *flags])
+    return status, yaml.safe_load(path.read_text()) if path.exists() else None
+
+
+def test_the_snapshot_is_written(cluster: Cluster, tmp_path: Path) -> None:
+    assert snapshot(tmp_path / "fleet.yaml") == (0, msgspec.to_builtins(document()))
+
+
+@pytest.mark.parametrize(
+    ("trouble", "status", "said"),
+    [(too_late, 5, "left behind: Namespace eidos"), (interrupted, 130, "interrupted")],
+)
+def test_it_is_written_whatever_becomes_of_the_removal(
+    cluster: Cluster,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    trouble: Callable[[], Awaitable[None]],
+    status: int,
+    said: str,
+) -> None:
+    cluster.removal = trouble
+    ended, written = snapshot(tmp_path / "fleet.yaml")
+    assert written == msgspec.to_builtins(document())
+    assert ended == status
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_without_a_snapshot_nothing_is_written(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.run = ClusterError(Code.CLUSTER_FAILED, "no")
+    assert snapshot(tmp_path / "fleet.yaml") == (4, None)
