@@ -191,14 +191,18 @@ class Hub:
 
     def forget_nodes(self, but: Container[str]) -> None:
         """Forget nodes without a link that are none of these."""
-        for name in [name for name in self.nodes if name not in but]:
-            self.forget_node(name)
+        for name in [name for name, node in self.nodes.items() if node.link is None and name not in but]:
+            del self.nodes[name]
 
     def forget_node(self, name: str) -> None:
-        """Forget a node, unless it has a link."""
+        """The name is another machine's. What a link that is still up last said counts when it reports again."""
         node = self.nodes.get(name)
-        if node is not None and node.link is None:
+        if node is None:
+            return
+        if node.link is None:
             del self.nodes[name]
+        else:
+            node.known, node.failures = None, ""
 
     def forget_unused(self) -> int:
         """Drop content that no node refers to any more. Not while a fold reads. Returns how much was dropped."""

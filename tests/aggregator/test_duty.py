@@ -111,3 +111,19 @@ async def test_nodes_that_are_gone_for_good_are_forgotten_unless_they_are_linked
         assert sorted(fleet.hub.nodes) == ["n1", "n3"]
         _, run = await fleet.run()
         assert fleet.states(run) == {"n1": "ok", "n2": "no-agent", "n3": "unreachable"}
+
+
+async def test_another_machine_of_a_nodes_name_inherits_no_facts_from_a_link_that_is_still_up(tmp_path: Path) -> None:
+    async with scene(tmp_path, ["n1", "n2"]) as fleet:
+        for node in ("n1", "n2"):
+            await fleet.join(node)
+        await fleet.run()
+        for node in ("n1", "n2"):
+            fleet.hub.forget_node(node)
+            assert fleet.fleet.snapshot_of(node) is None
+        fleet.links[0].transport.abort()
+        await until(lambda: fleet.hub.connected == 1)
+        document, run = await fleet.run()
+        assert fleet.states(run) == {"n1": "unreachable", "n2": "ok"}
+        assert {entry.node: entry.facts_at is None for entry in run.entries} == {"n1": True, "n2": False}
+        assert [group.nodes for group in document.groups] == ["n2"], "what has not changed was not sent again"
