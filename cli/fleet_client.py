@@ -7,16 +7,17 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 
 from cli.fleet_errors import broke_off, told, translated
 from cli.fleet_transport import ClusterConnection, Connection, Transport, opened
-from common.errors import Code, EidosError, FleetError
+from common.errors import Code, EidosError, FleetError, UsageError
 from common.fleet import FleetSnapshot
 from common.fleet_api import (
     MOST_ITEMS,
+    MOST_LINE,
     NDJSON,
     FactView,
     GroupList,
@@ -40,6 +41,8 @@ T = TypeVar("T")
 _EVENTS: Final = frozenset(event.__struct_config__.tag for event in get_args(WatchEvent))
 _MOST_BYTES: Final = 256 << 20
 """Of one answer, unpacked."""
+_LONGEST_ADDRESS: Final = MOST_LINE - 512
+"""Letters of a path and its parameters; what comes before them needs the rest of the line."""
 _JSON: Final = "application/json"
 _CUT_AFTER: Final = 50
 """Seconds of a watch through a cluster, which ends every answer after a minute."""
@@ -217,6 +220,8 @@ class FleetClient:
 
     async def _read_once(self, method: str, path: str, query: Mapping[str, str] | None, body: object) -> bytes:
         given = {key: value for key, value in (query or {}).items() if value}
+        if len(path) + len(urlencode(given)) > _LONGEST_ADDRESS:
+            raise UsageError("what is asked for is longer than any address of an aggregator can be")
         encoded = None if body is None else msgspec.json.encode(body)
         # Whoever answers drop by drop is not waited for either.
         with translated(self._transport.name):

@@ -1,5 +1,6 @@
 """The flags of the `eidos fleet` commands: which aggregator, and where results go."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from cli import suggestions
+from cli.options import Text
 from cli.terminal import is_terminal
 from common.errors import UsageError
 
@@ -22,7 +24,7 @@ _SERVER: Final = (
                  help="The fleet of this context's cluster, asked through its API."),
     click.option("--kubeconfig", metavar="FILE", shell_complete=suggestions.a_file,
                  help="Which kubeconfig to use.  [default: as kubectl does]"),
-    click.option("--server", metavar="URL", envvar="EIDOS_SERVER",
+    click.option("--server", type=Text(), metavar="URL", envvar="EIDOS_SERVER",
                  help="An aggregator by its address, instead of a cluster's.  [env: EIDOS_SERVER]"),
     click.option("--ca", metavar="FILE", envvar="EIDOS_CA_FILE", shell_complete=suggestions.a_file,
                  help="Certificates to trust it by, instead of the system's.  [env: EIDOS_CA_FILE]"),
@@ -74,7 +76,7 @@ def connection(flags: dict[str, Any]) -> "Connection | ClusterConnection":
         return ClusterConnection()
     return Connection(
         _url(flags["server"] or ""),
-        _read(flags["ca"], "ascii") if flags["ca"] else "",
+        _certificates(flags["ca"]) if flags["ca"] else "",
         _token(flags["token_file"]) if flags["token_file"] else "",
     )
 
@@ -87,11 +89,17 @@ def is_flag(name: str) -> bool:
 
 def _has_cluster() -> bool:
     """Whether kubectl would find one here, and what speaks to it is installed."""
-    import os
-
     from common.kube.choice import configured, installed
 
     return installed() and configured(None, os.environ)
+
+
+def _why_no_cluster() -> str:
+    from common.kube.choice import NOT_INSTALLED, configured, listed_in_vain
+
+    if configured(None, os.environ):
+        return NOT_INSTALLED
+    return listed_in_vain(os.environ) or "there is no kubeconfig"
 
 
 def _url(text: str) -> str:
@@ -99,20 +107,32 @@ def _url(text: str) -> str:
 
     if not text:
         raise UsageError(
-            "no aggregator is named and there is no kubeconfig",
+            f"no aggregator is named, and {_why_no_cluster()}",
             "Give --context, --server or EIDOS_SERVER, or start one: eidos fleet demo --keep.",
         )
     address = text.rstrip("/") if "://" in text else f"https://{text.rstrip('/')}"
     try:
         parts = urlsplit(address)
         parts.port  # noqa: B018 - raises when it is no number
+        (parts.hostname or "").encode("idna")  # raises where a label is empty or longer than 63 letters
     except ValueError:
         parts = None
     if parts is not None and parts.scheme == "http":
         raise UsageError(f"{text!r} is not https", "A token is sent over TLS only.")
-    if parts is None or parts.scheme != "https" or not parts.hostname or parts.username or parts.query:
+    if parts is None or parts.scheme != "https" or not _is_host(parts.hostname) or parts.username or parts.query:
         raise UsageError(f"{text!r} is no address of an aggregator", "Write it as https://host:port.")
     return address
+
+
+def _is_host(name: str | None) -> bool:
+    return bool(name) and not any(letter.isspace() for letter in name or "")
+
+
+def _certificates(path: str) -> str:
+    text = _read(path, "ascii")
+    if "-----BEGIN" not in text:  # an empty file would mean those that the system trusts
+        raise UsageError(f"{path} holds no certificate in PEM")
+    return text
 
 
 def _token(path: str) -> str:

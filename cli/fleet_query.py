@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from cli.fleet_options import Target, connection, fleet_options, is_flag
+from cli.options import Text
 
 if TYPE_CHECKING:
     from common.fleet_api import QueryResult
@@ -25,7 +26,7 @@ _SHOWN: Final = {"matched": ("matched", "green"), "undecided": ("undecided", "ye
 
 
 @click.command("query", epilog=EXAMPLES)
-@click.argument("expression")
+@click.argument("expression", type=Text())
 @click.option(
     "--names", is_flag=True, help="Only the nodes that match, as one set on one line, empty when none does."
 )

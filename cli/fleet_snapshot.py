@@ -6,7 +6,7 @@ import click
 
 from cli import install_options
 from cli.fleet_options import Target, connection, fleet_options
-from cli.options import Duration, refuse_empty, split_commas
+from cli.options import Duration, Text, refuse_empty, split_commas
 
 if TYPE_CHECKING:
     from common.fleet import FleetSnapshot
@@ -25,8 +25,8 @@ Examples:
 
 
 @click.command("snapshot", epilog=EXAMPLES)
-@click.option("--nodes", metavar="NODESET", help="Only these nodes, such as gpu-[001-016],login.")
-@click.option("-l", "--selector", metavar="LABELS",
+@click.option("--nodes", type=Text(), metavar="NODESET", help="Only these nodes, such as gpu-[001-016],login.")
+@click.option("-l", "--selector", type=Text(), metavar="LABELS",
               help="Only nodes with these labels: a=b,c!=d,e,!f as with kubectl.")  # fmt: skip
 @click.option("--sections", metavar="TYPES", multiple=True,
               help="Only these measurement types, such as GPU,OS.")  # fmt: skip

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from cli.fleet_options import Target, connection, fleet_options
+from cli.options import Text, refuse_empty, split_commas
 from cli.text import colour_wanted
 from common.errors import EidosError, UsageError
 
@@ -130,7 +131,7 @@ def _status_lines(
 
 
 @click.command("nodes", epilog=NODES_EXAMPLES)
-@click.option("--state", "states", metavar="STATES", multiple=True,
+@click.option("--state", "states", type=Text(), metavar="STATES", multiple=True,
               help="Only nodes that ended so in the last snapshot, separated by commas.")  # fmt: skip
 @fleet_options
 def nodes(states: tuple[str, ...], **flags: Any) -> None:
@@ -141,7 +142,6 @@ def nodes(states: tuple[str, ...], **flags: Any) -> None:
     """
     from cli.fleet_client import ask
     from cli.fleet_text import node_rows
-    from cli.options import refuse_empty, split_commas
 
     refuse_empty("--state", states, "state")
     target, wanted = Target(flags), ",".join(split_commas(states))
@@ -153,7 +153,7 @@ def nodes(states: tuple[str, ...], **flags: Any) -> None:
 
 
 @click.command("node", epilog=NODE_EXAMPLES)
-@click.argument("name", metavar="NAME")
+@click.argument("name", type=Text(), metavar="NAME")
 @fleet_options
 def node(name: str, **flags: Any) -> None:
     """Write the last known snapshot of one node, exactly as eidos snapshot would have written it there."""

@@ -5,6 +5,7 @@ from typing import Any, Final
 import click
 
 from cli.fleet_options import Target, connection, fleet_options
+from cli.options import Text
 from common.errors import UsageError
 
 GROUPS_EXAMPLES: Final = """\
@@ -70,7 +71,7 @@ def outliers(**flags: Any) -> None:
 
 
 @click.command("fact", epilog=FACT_EXAMPLES)
-@click.argument("key", metavar="KEY")
+@click.argument("key", type=Text(), metavar="KEY")
 @fleet_options
 def fact(key: str, **flags: Any) -> None:
     """Show the values of one fact, Type.subtype.key, and which nodes have each.

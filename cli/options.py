@@ -24,6 +24,19 @@ class Duration(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
+class Text(click.ParamType[str]):
+    """What is sent to somebody else, who takes UTF-8 only. Names of files may be any bytes and are no such text."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        given = str(value).encode(errors="surrogateescape")
+        try:
+            return given.decode()
+        except UnicodeDecodeError:
+            self.fail(f"{given.decode(errors='backslashreplace')} is not text: it must be UTF-8.", param, ctx)
+
+
 def split_commas(values: tuple[str, ...]) -> tuple[str, ...]:
     """A repeatable option whose values may hold several parts separated by commas; empty parts are dropped."""
     return tuple(part.strip() for value in values for part in value.split(",") if part.strip())

@@ -27,6 +27,12 @@ def kubeconfig_paths(flag: str | None, environment: Mapping[str, str]) -> list[s
     return [path for path in candidates if os.path.isfile(path)]
 
 
+def listed_in_vain(environment: Mapping[str, str]) -> str:
+    """What $KUBECONFIG names where no file is, as part of a sentence; empty when it names nothing."""
+    listed = environment.get("KUBECONFIG", "").strip(os.pathsep)
+    return f"KUBECONFIG is {listed}, where there is no file" if listed else ""
+
+
 def in_pod(environment: Mapping[str, str], account: str = SERVICE_ACCOUNT) -> bool:
     """Whether this is a pod that was given a service account token."""
     return bool(environment.get("KUBERNETES_SERVICE_HOST")) and os.path.exists(os.path.join(account, "token"))

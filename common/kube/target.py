@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from common.errors import Code, InputError, UsageError
-from common.kube.choice import NOT_CONFIGURED, SERVICE_ACCOUNT, in_pod, kubeconfig_paths
+from common.kube.choice import NOT_CONFIGURED, SERVICE_ACCOUNT, in_pod, kubeconfig_paths, listed_in_vain
 from common.kube.credentials import (
     Credential,
     Credentials,
@@ -62,11 +62,8 @@ def load_target(
         if context:
             raise UsageError(f"there is no context {context!r}: in a pod without a kubeconfig there are none")
         return _from_pod(environment, account)
-    if listed := environment.get("KUBECONFIG", "").strip(os.pathsep):
-        raise UsageError(
-            f"no cluster is configured here: KUBECONFIG is {listed}, where there is no file",
-            "Give --kubeconfig FILE.",
-        )
+    if why := listed_in_vain(environment):
+        raise UsageError(f"no cluster is configured here: {why}", "Give --kubeconfig FILE.")
     raise UsageError(NOT_CONFIGURED, "Give --kubeconfig FILE, or set KUBECONFIG.")
 
 

@@ -228,5 +228,5 @@ def test_which_aggregator_is_meant(tmp_path: Path) -> None:
     assert chosen(["--server", "here:1"], config) == Connection("https://here:1")
     assert chosen([], {**config, **server}) == Connection("https://there:1")
     assert chosen([], config) == ClusterConnection()
-    assert chosen([], {}) == "no aggregator is named and there is no kubeconfig"
+    assert chosen([], {}) == "no aggregator is named, and there is no kubeconfig"
     assert "give one of them" in str(chosen(["--server", "here:1", "--context", "a"], {}))
