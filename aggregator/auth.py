@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 import jwt
 
+from aggregator.allowance import Allowance
 from common.wire import AUDIENCE, is_node_name
 
 _ALGORITHMS: Final = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512")
@@ -24,6 +25,9 @@ _LEEWAY: Final = 30.0
 _MOST_TOKEN: Final = 16_384
 _REFRESH: Final = 10.0
 """Seconds at least between two fetches of the public keys: unknown key ids must not make us hammer the API server."""
+_MOST_UNKNOWN: Final = 64
+_UNKNOWN_A_SECOND: Final = 8.0
+"""Reviews of tokens whose key is none of the published ones: anybody can make up tokens, but keys are rarely new."""
 _KEPT: Final = 300.0
 """Seconds after which keys are fetched anew although the one asked for is known: it may have been withdrawn."""
 
@@ -79,16 +83,19 @@ class Authenticator:
         """Whose tokens are good; in a cluster known only once it has been asked."""
         self._subject = f"system:serviceaccount:{service_account}" if service_account else None
         self._reviewer = reviewer
+        self._unknown = Allowance(_MOST_UNKNOWN, _UNKNOWN_A_SECOND, monotonic)
         self._clock = clock
 
     async def identify(self, token: str) -> AgentIdentity:
-        """Whose token it is. Raises TokenRefusedError; OSError when keys or reviewer cannot be reached."""
+        """Whose token it is. Raises TokenRefusedError; OSError when keys or reviewer cannot be asked."""
         if not token or len(token) > _MOST_TOKEN:
             raise TokenRefusedError("no token, or one that is too long")
         key = await self._key(token)
         if key is None:
             if self._reviewer is None:
                 raise TokenRefusedError("the token is signed by an unknown key")
+            if self._keys.are_published and not self._unknown.take():
+                raise OSError("too many tokens are signed by unknown keys")
             return await self._reviewer.review(token)
         claims = self._verified(token, key)
         identity = _identity(claims)
@@ -160,6 +167,11 @@ class _Keys:
         self._asked_at = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
         self._failure: OSError | None = None
+
+    @property
+    def are_published(self) -> bool:
+        """Whether there are any."""
+        return bool(self._known)
 
     async def get(self, name: str) -> jwt.PyJWK | None:
         """The key, or None when there is none. Raises OSError when it is not known and the keys cannot be had."""

@@ -69,7 +69,17 @@ class LinkEndpoint:
 class Connection(asyncio.Protocol):
     """One connection: a request's head, admission, then frames."""
 
-    __slots__ = ("_deadline", "_endpoint", "_head", "_link", "_node", "_reader", "_transport", "_unfinished")
+    __slots__ = (
+        "_admission",
+        "_deadline",
+        "_endpoint",
+        "_head",
+        "_link",
+        "_node",
+        "_reader",
+        "_transport",
+        "_unfinished",
+    )
 
     def __init__(self, endpoint: LinkEndpoint) -> None:
         self._endpoint = endpoint
@@ -78,6 +88,7 @@ class Connection(asyncio.Protocol):
         self._reader: FrameReader | None = None
         self._unfinished = 0
         """Its part of the endpoint's sum."""
+        self._admission: asyncio.Task[None] | None = None
         self._link: Link | None = None
         self._node: Node | None = None
         # The event loop itself ends a handshake that is late, and says so to nobody.
@@ -101,6 +112,8 @@ class Connection(asyncio.Protocol):
         self._endpoint.connections.discard(self)
         self._greeted()
         self._count_unfinished(0)
+        if self._admission is not None:
+            self._admission.cancel()  # its token may wait for a review, and nobody waits for it any more
         if self._link is not None and self._node is not None:
             self._link.close(Closed.LOST)  # unless it was closed for a better reason
             self._endpoint.hub.detach(self._node, self._link)
@@ -156,7 +169,7 @@ class Connection(asyncio.Protocol):
             raise HandshakeError(404, "there is nothing at this path")
         answer = accept(headers)
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        self._spawn(self._admit(token.strip() if scheme.lower() == "bearer" else "", answer))
+        self._admission = self._spawn(self._admit(token.strip() if scheme.lower() == "bearer" else "", answer))
 
     async def _admit(self, token: str, answer: bytes) -> None:
         try:
@@ -168,7 +181,7 @@ class Connection(asyncio.Protocol):
             return
         hub = self._endpoint.hub
         self._node, self._link = node, Link(identity, self._transport, hub.settings, hub.counts)
-        self._reader = FrameReader()
+        self._reader, self._admission = FrameReader(), None
         hub.attach(node, self._link)
         self._transport.write(answer)
 
@@ -244,7 +257,8 @@ class Connection(asyncio.Protocol):
             self._deadline.cancel()
             self._deadline = None
 
-    def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
+    def _spawn(self, coroutine: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._endpoint.tasks.add(task)
         task.add_done_callback(self._endpoint.tasks.discard)
+        return task

@@ -25,6 +25,8 @@ CONFIGURATION: Final = "/.well-known/openid-configuration"
 _REVIEWS: Final = path_of("authentication.k8s.io/v1", "tokenreviews")
 _AT_ONCE: Final = 8
 """Reviews under way; thousands of agents coming back wait for each other rather than flood the API server."""
+_MOST_WAITING: Final = 1000
+"""Reviews wanted at the same time, those under way included; an agent beyond is told to come back."""
 _ANSWERED_WITHIN: Final = 8.0
 """Seconds for one: what hangs must not hold up all others, and an agent waits no longer."""
 _NODE: Final = "authentication.kubernetes.io/node-name"
@@ -92,23 +94,33 @@ class TokenReviewer:
         self._username = f"system:serviceaccount:{service_account}"
         self._node_of = node_of
         self._room = asyncio.Semaphore(_AT_ONCE)
+        self._wanted = 0
 
     async def review(self, token: str) -> AgentIdentity:
         """See Reviewer."""
-        spec = {"token": token, "audiences": [AUDIENCE]}
-        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
+        if self._wanted >= _MOST_WAITING:
+            raise OSError("too many tokens wait for review")
+        self._wanted += 1
         try:
-            async with self._room, asyncio.timeout(_ANSWERED_WITHIN):
-                status = (await self._kube.create(_REVIEWS, body, _Review)).status
-        except ClusterError as error:
-            raise OSError(f"the API server cannot review tokens: {error.message}") from error
-        except TimeoutError as error:
-            raise OSError("the API server cannot review tokens: it does not answer") from error
+            status = await self._reviewed(token)
+        finally:
+            self._wanted -= 1
         if not status.authenticated or AUDIENCE not in status.audiences:
             raise TokenRefusedError("the cluster does not accept the token")
         if status.user.username != self._username:
             raise TokenRefusedError("the token is of another service account")
         return self._identity(status.user.extra, token)
+
+    async def _reviewed(self, token: str) -> _Status:
+        spec = {"token": token, "audiences": [AUDIENCE]}
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
+        try:
+            async with self._room, asyncio.timeout(_ANSWERED_WITHIN):
+                return (await self._kube.create(_REVIEWS, body, _Review)).status
+        except ClusterError as error:
+            raise OSError(f"the API server cannot review tokens: {error.message}") from error
+        except TimeoutError as error:
+            raise OSError("the API server cannot review tokens: it does not answer") from error
 
     def _identity(self, extra: Mapping[str, list[str]], token: str) -> AgentIdentity:
         pod = next(iter(extra.get(_POD, ())), "")

@@ -19,6 +19,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import jwt
 import msgspec
 
+from aggregator.allowance import Allowance
 from aggregator.users import Access, Credentials, User, bearer_token
 from common.errors import ClusterError
 from common.fleet import FLEET_GROUP, FLEET_VERSION
@@ -157,7 +158,7 @@ class _Remembered(Generic[K, V]):
         self._good: OrderedDict[K, tuple[V, float]] = OrderedDict()
         self._others: OrderedDict[K, tuple[V, float]] = OrderedDict()
         self._asked: dict[K, asyncio.Task[V]] = {}
-        self._new_left, self._counted_at = float(_MOST_NEW), clock()
+        self._new = Allowance(_MOST_NEW, _NEW_A_SECOND, clock)
 
     async def get(self, key: K, find: Callable[[], Awaitable[tuple[V, float]]]) -> V:
         """The answer. Raises what `find` raises, which is not remembered, and OSError when too much is asked."""
@@ -167,7 +168,7 @@ class _Remembered(Generic[K, V]):
         task = self._asked.get(key)
         if task is None:
             lately = self._lately(key)
-            if len(self._asked) >= _MOST_ASKED or (lately is None and not self._may_ask()):
+            if len(self._asked) >= _MOST_ASKED or (lately is None and not self._new.take()):
                 if lately is not None:
                     return lately
                 raise OSError("too many users are unknown at the same time")
@@ -195,15 +196,6 @@ class _Remembered(Generic[K, V]):
         """What was good, and still is while nobody can be asked."""
         known = self._good.get(key)
         return known[0] if known is not None and self._clock() < known[1] + STALE else None
-
-    def _may_ask(self) -> bool:
-        now = self._clock()
-        self._new_left = min(float(_MOST_NEW), self._new_left + (now - self._counted_at) * _NEW_A_SECOND)
-        self._counted_at = now
-        if self._new_left < 1:
-            return False
-        self._new_left -= 1
-        return True
 
     def _done(self, key: K, task: "asyncio.Task[V]") -> None:
         del self._asked[key]

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import jwt
@@ -18,6 +19,7 @@ from aggregator.signer import LOCAL_ISSUER, LOCAL_SERVICE_ACCOUNT, LocalSigner
 from aggregator.users import Credentials, TokenUser
 
 SIGNER = LocalSigner()
+MADE_UP = LocalSigner().token("n")
 
 
 class Reviewer:
@@ -115,6 +117,38 @@ async def test_a_reviewer_is_asked_only_when_the_claims_do_not_say() -> None:
     assert (await who.identify(old_cluster)).node == "reviewed"
     assert (await who.identify(LocalSigner().token("n"))).node == "reviewed"
     assert reviewer.asked == 2
+
+
+async def test_made_up_keys_are_reviewed_a_few_at_a_time_and_keep_out_nobody_whose_key_is_known() -> None:
+    now, reviewer = 0.0, Reviewer()
+    who = authenticator(reviewer=reviewer, monotonic=lambda: now)
+
+    async def made_up() -> int:
+        """How many of many were reviewed."""
+        before = reviewer.asked
+        for _ in range(200):
+            with suppress(OSError):
+                await who.identify(MADE_UP)
+        return reviewer.asked - before
+
+    assert await made_up() == 64
+    assert (await who.identify(SIGNER.token("n"))).node == "n"
+    old_cluster = SIGNER.token("n", claims={"kubernetes.io": {"pod": {"name": "p", "uid": "u"}}})
+    assert (await who.identify(old_cluster)).node == "reviewed"
+    now += 1.0
+    assert await made_up() == 8
+
+
+async def test_where_no_keys_are_published_a_whole_fleet_is_reviewed() -> None:
+    class NoKeys:
+        async def fetch(self) -> Mapping[str, Any]:
+            return {"keys": []}
+
+    reviewer = Reviewer()
+    who = authenticator(keys=NoKeys(), reviewer=reviewer)
+    for _ in range(200):
+        await who.identify(MADE_UP)
+    assert reviewer.asked == 200
 
 
 class Keys:

@@ -138,6 +138,22 @@ async def test_reviews_that_hang_hold_up_nobody_for_long(monkeypatch: pytest.Mon
     assert {str(each) for each in told} == {"the API server cannot review tokens: it does not answer"}
 
 
+async def test_more_than_can_be_reviewed_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aggregator.cluster.tokens._MOST_WAITING", 3)
+
+    class Distant(Answers):
+        async def create(self, path: str, body: Any, kind: Any) -> Any:
+            await asyncio.sleep(0)
+            return await super().create(path, body, kind)
+
+    answers = Distant(review=good(**{POD: ["u"], NODE: ["n1"]}))
+    reviewer, token = TokenReviewer(kube(answers), ACCOUNT, lambda pod: None), LocalSigner().token("n1")
+    for _ in range(2):  # who has been told leaves room for others
+        told = await asyncio.gather(*(reviewer.review(token) for _ in range(5)), return_exceptions=True)
+        assert [str(each) for each in told if isinstance(each, OSError)] == ["too many tokens wait for review"] * 2
+    assert len(answers.reviews) == 6
+
+
 async def test_an_issuer_that_cannot_be_asked_for_is_asked_again(api: FakeApiServer) -> None:
     with pytest.raises(KubeError):
         await ClusterKeys(kube(Answers(configuration=refused(500)))).load()
