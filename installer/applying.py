@@ -8,7 +8,7 @@ from common.errors import ClusterError, Code
 from common.kube.client import Kube
 from common.kube.errors import KubeError
 from common.kube.together import together
-from installer.objects import Item, images, is_ours
+from installer.objects import Item, images, is_made_by_us
 from installer.ownership import refuse_foreign
 from installer.rendering import Manifest
 
@@ -60,7 +60,7 @@ async def apply(kube: Kube, item: Item, found: Found, *, dry: bool = False) -> C
     """
     before = found.get(item.path) if dry or item.path in found else await _made_since(kube, item)
     # Somebody else's namespace gets what the agents need, if nobody has said otherwise; the rest is taken over.
-    shared = before if item.kind == "Namespace" and before is not None and not is_ours(before) else None
+    shared = before if item.kind == "Namespace" and before is not None and not is_made_by_us(before) else None
     wanted = missing_security_labels(item.manifest, shared) if shared else item.manifest
     params = {"dryRun": "All"} if dry else None
     # Nothing is taken over of what appears at this very moment.

@@ -20,6 +20,15 @@ AGENT: Final = "eidos-agent"
 AGGREGATOR: Final = "eidos-aggregator"
 API_SERVICE: Final = "v1alpha1.fleet.eidos.nvidia.com"
 
+WRITTEN: Final = (
+    ("v1", "secrets", "eidos-authority"),
+    ("v1", "configmaps", "eidos-ca"),
+    ("coordination.k8s.io/v1", "leases", "eidos-aggregator"),
+)
+"""What the aggregator makes itself, besides the published snapshot."""
+ISSUED: Final = (("v1", "secrets", "eidos-aggregator-tls"), ("v1", "secrets", "eidos-issuer"))
+"""What cert-manager makes for overlay cert-manager, and would make anew while there are Certificates."""
+
 _SELECTOR: Final = "EIDOS_NODE_SELECTOR"
 
 PLURALS: Final = {
@@ -110,6 +119,11 @@ def every_item(namespace: str) -> list[Item]:
 def is_ours(there: Manifest) -> bool:
     """Whether an object belongs to an installation of Eidos, however that was made."""
     return bool(there["metadata"].get("labels", {}).get(PART_OF) == PRODUCT)
+
+
+def is_made_by_us(there: Manifest) -> bool:
+    """Whether the command made it, rather than kubectl or Helm."""
+    return bool(there["metadata"].get("labels", {}).get(MANAGED_BY) == PRODUCT)
 
 
 def images(manifest: Manifest) -> list[str]:

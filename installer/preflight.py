@@ -9,9 +9,10 @@ from common.kube.errors import KubeError
 from common.kube.permissions import Permission, check, refuse_missing
 from common.kube.together import together
 from common.kube.types import Metadata
+from common.refs import PUBLISHED
 from installer import ownership
 from installer.applying import Found, apply
-from installer.objects import AGENT, AGGREGATOR, Item, is_ours
+from installer.objects import AGENT, AGGREGATOR, ISSUED, WRITTEN, Item, is_ours
 from installer.ownership import conflict, is_helms
 from installer.rendering import Manifest
 from installer.settings import PART_OF, PRODUCT
@@ -98,6 +99,25 @@ async def _listed(kube: Kube, path: str, selector: dict[str, str]) -> list[Metad
         if error.code in (Code.CLUSTER_FORBIDDEN, Code.CLUSTER_NOT_FOUND):
             return []
         raise
+
+
+async def written_in(kube: Kube, items: list[Item], found: Found) -> str:
+    """Something that an aggregator would write anew and a removal would take along; empty without one."""
+    (here,) = (item for item in items if item.kind == "Namespace")
+    if here.path not in found:
+        return ""
+
+    async def name(api_version: str, resource: str, name: str) -> str:
+        try:
+            await kube.get(path_of(api_version, resource, here.name, name), Metadata)
+        except KubeError as error:
+            if error.code is not Code.CLUSTER_NOT_FOUND:
+                raise
+            return ""
+        return f"{resource} {here.name}/{name}"
+
+    places = (*WRITTEN, *ISSUED, ("v1", "configmaps", PUBLISHED))
+    return next(filter(None, await together(name(*place) for place in places)), "")
 
 
 async def check_permissions(kube: Kube, items: list[Item], found: Found, *, removing: bool = False) -> None:

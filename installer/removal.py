@@ -15,41 +15,37 @@ from common.kube.watching import Watching
 from common.refs import PUBLISHED
 from installer import preflight
 from installer.applying import Found
-from installer.objects import Item, every_item, is_ours
+from installer.objects import ISSUED, WRITTEN, Item, every_item, is_made_by_us, is_ours
 from installer.rendering import Manifest
 from installer.settings import COMPONENT, NAME, PART_OF, PRODUCT
 from installer.situation import Part
 from installer.workflow import Observer, Phase
 
 _OURS: Final = {"labelSelector": f"{PART_OF}={PRODUCT}"}
-_WRITTEN: Final = (
-    ("v1", "secrets", "eidos-authority"),
-    ("v1", "configmaps", "eidos-ca"),
-    ("coordination.k8s.io/v1", "leases", "eidos-aggregator"),
-)
-"""What the aggregator made itself, besides the published snapshot."""
-_ISSUED: Final = (("v1", "secrets", "eidos-aggregator-tls"), ("v1", "secrets", "eidos-issuer"))
-"""What cert-manager makes for overlay cert-manager, and would make anew while there are Certificates."""
 _AGENTS_END: Final = 15.0
 """Seconds without news after which agents that have not ended are on nodes that do not answer."""
 
 
-async def uninstall(kube: Kube, namespace: str, observer: Observer, seconds: float) -> list[str]:
+async def uninstall(
+    kube: Kube, namespace: str, observer: Observer, seconds: float, *, keep_namespace: bool = False
+) -> list[str]:
     """Remove the installation and return what was removed, in words; an empty list when there was none.
 
     The workloads end first, so that nobody makes anew what is removed after them. Everything is tried whatever
     fails. Raises ClusterError naming what is left; and before anything is removed, when Helm made it. A namespace
-    that was there before stays, as does one with something else in it.
+    that was there before stays, as does one with something else in it; `keep_namespace` is for whoever knows that it
+    was, whatever its labels say.
     """
-    return await _Removal(kube, namespace, observer, time.monotonic() + seconds).run()
+    return await _Removal(kube, namespace, observer, time.monotonic() + seconds, keep_namespace).run()
 
 
 class _Removal:
-    def __init__(self, kube: Kube, namespace: str, observer: Observer, deadline: float) -> None:
+    def __init__(self, kube: Kube, namespace: str, observer: Observer, deadline: float, keep_namespace: bool) -> None:
         self._kube = kube
         self._namespace = namespace
         self._observer = observer
         self._deadline = deadline
+        self._keep_namespace = keep_namespace
         self._removed: list[str] = []
         self._failures: list[tuple[str, EidosError]] = []
         self._stuck = ""
@@ -70,12 +66,12 @@ class _Removal:
             await self._pods_gone()
         except EidosError as error:
             self._failures.append(("pods", error))
-        await together(self._delete_written(*entry) for entry in _WRITTEN)
+        await together(self._delete_written(*entry) for entry in WRITTEN)
         if ours or self._removed:  # else somebody wrote a document of this name into a namespace without a fleet
             await self._delete_published()
         rest = [i for i in ours if i.kind not in ("APIService", "Deployment", "DaemonSet", "Namespace")]
         await self._delete_all(rest, found)
-        await together(self._delete_written(*entry) for entry in _ISSUED)
+        await together(self._delete_written(*entry) for entry in ISSUED)
         for item in items:
             if item.kind == "Namespace" and item.path in found:
                 await self._leave_namespace(item, found[item.path])
@@ -154,11 +150,12 @@ class _Removal:
             self._failures.append((f"configmaps {PUBLISHED}", error))
 
     async def _leave_namespace(self, item: Item, there: Manifest) -> None:
-        """Delete it if it is ours and empty; else take only our labels out of it."""
+        """Delete it if it is ours and empty; else take out of it only what we put in."""
         bare = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": item.name}}
         try:
-            if not is_ours(there):
-                await self._kube.apply(item.path, bare, Metadata)
+            if self._keep_namespace or not is_ours(there):
+                if not is_made_by_us(there):
+                    await self._kube.apply(item.path, bare, Metadata)
                 return
             content = await first_content(self._kube, item.name, _goes_anyway)
             if content:

@@ -43,14 +43,14 @@ async def installed(
         except BaseException as error:
             if not await _was_claimed(claimed):
                 raise
-            trouble = await _remove(target, settings.namespace, observer)
+            trouble = await _remove(target, plan, observer)
             if trouble is not None and isinstance(error, ClusterError):
                 hint = " ".join(part for part in (error.hint, f"Also {trouble}") if part)
                 raise ClusterError(error.code, error.message, hint) from error
             if trouble is not None:
                 observer.note(str(trouble))
             raise
-        if (trouble := await _remove(target, settings.namespace, observer)) is not None:
+        if (trouble := await _remove(target, plan, observer)) is not None:
             raise trouble
 
 
@@ -66,7 +66,7 @@ async def _claim(kube: Kube, plan: Plan) -> None:
         if await _bears(kube, item, mark):
             return
         if error.reason == "AlreadyExists":
-            raise in_the_way(item) from error
+            raise in_the_way(str(item)) from error
         raise
 
 
@@ -84,9 +84,9 @@ async def _was_claimed(claimed: "asyncio.Task[None]") -> bool:
     return not claimed.cancelled() and claimed.exception() is None
 
 
-async def _remove(target: "Target", namespace: str, observer: Observer) -> ClusterError | None:
+async def _remove(target: "Target", plan: Plan, observer: Observer) -> ClusterError | None:
     """Remove in a time of its own, which cancellation does not cut short."""
-    task = asyncio.create_task(_remove_within(target, namespace, observer))
+    task = asyncio.create_task(_remove_within(target, plan, observer))
     cancelled = False
     while True:
         try:
@@ -104,10 +104,11 @@ async def _remove(target: "Target", namespace: str, observer: Observer) -> Clust
     return trouble
 
 
-async def _remove_within(target: "Target", namespace: str, observer: Observer) -> ClusterError | None:
+async def _remove_within(target: "Target", plan: Plan, observer: Observer) -> ClusterError | None:
+    namespace, was_there = plan.settings.namespace, any(item.path in plan.found for item in plan.of("Namespace"))
     async with Kube(target, deadline=time.monotonic() + _REMOVAL_SECONDS) as kube:
         try:
-            await uninstall(kube, namespace, observer, _REMOVAL_SECONDS)
+            await uninstall(kube, namespace, observer, _REMOVAL_SECONDS, keep_namespace=was_there)
         except ClusterError as error:
             return error
     return None

@@ -12,8 +12,8 @@ from common.kube.client import Kube
 from installer import preflight
 from installer.applying import Change, Effect, Found, apply_all
 from installer.follow import Follower
-from installer.objects import AGGREGATOR, Item, build, every_item, is_ours
-from installer.settings import MANAGED_BY, PRODUCT, SETTINGS_ANNOTATION, Settings
+from installer.objects import AGGREGATOR, Item, build, every_item, is_made_by_us, is_ours
+from installer.settings import SETTINGS_ANNOTATION, Settings
 from installer.situation import Agents
 
 _WORKLOADS: Final = ("Deployment", "DaemonSet")
@@ -81,7 +81,8 @@ async def install(kube: Kube, settings: Settings, observer: Observer, seconds: f
 async def prepare(kube: Kube, settings: Settings, observer: Observer, *, temporary: bool = False) -> Plan:
     """Find out whether all can be applied; nothing is changed. Raises ClusterError, saying why not.
 
-    `temporary` refuses where anything of an installation is there, and asks for the right to remove all again.
+    `temporary` refuses where anything of an installation, or of what one leaves, is there, and asks for the right to
+    remove all again.
     """
     observer.phase(Phase.PERMISSIONS)
     items = build(settings)
@@ -89,9 +90,11 @@ async def prepare(kube: Kube, settings: Settings, observer: Observer, *, tempora
     preflight.refuse_foreign(items, found)
     there = [item for item in items if item.kind != "Namespace" and item.path in found]
     if temporary and there:
-        raise in_the_way(there[0])
+        raise in_the_way(str(there[0]))
     await preflight.check_types(kube, items)
     await preflight.check_permissions(kube, items, found, removing=temporary)
+    if temporary and (left := await preflight.written_in(kube, items, found)):
+        raise in_the_way(left)
     await preflight.rehearse(kube, items, found)
     return Plan(settings, items, found)
 
@@ -159,12 +162,13 @@ async def locate(kube: Kube) -> str:
     return preflight.installed_in(await preflight.look(kube, bindings)) or await preflight.left_in(kube)
 
 
-def in_the_way(item: Item) -> ClusterError:
-    """The error for an installation that a temporary one would remove."""
+def in_the_way(what: str) -> ClusterError:
+    """The error for what a temporary installation would remove."""
     return ClusterError(
         Code.CLUSTER_CONFLICT,
-        f"{item} is there already, and --ephemeral would remove it",
-        "Use eidos fleet snapshot without --ephemeral, or remove what is left: eidos fleet uninstall.",
+        f"{what} is there already, and --ephemeral would remove it",
+        "Use eidos fleet snapshot without --ephemeral, or remove what is left: eidos fleet uninstall. What is in a "
+        "namespace is not in the way of another --namespace.",
     )
 
 
@@ -176,8 +180,7 @@ async def _prune(kube: Kube, items: list[Item]) -> list[Change]:
     changes: list[Change] = []
     for item in left:
         there = (await preflight.look(kube, [item])).get(item.path)
-        managed = there["metadata"].get("labels", {}).get(MANAGED_BY) if there else ""
-        if there is not None and is_ours(there) and managed == PRODUCT:
+        if there is not None and is_ours(there) and is_made_by_us(there):
             await kube.delete(item.path, preconditions={"uid": there["metadata"]["uid"]})
             changes.append(Change(str(item), Effect.REMOVED))
     return changes
