@@ -16,7 +16,7 @@ import msgspec
 from aggregator.beside import beside
 from aggregator.fleet import Fleet
 from aggregator.query_child import NO_MEMORY, Answer, Given, Request, Verdict
-from aggregator.query_facts import FactTable, Row
+from aggregator.query_facts import FactTable, Row, usable
 from aggregator.query_names import Name, Named, find_names, variable
 from aggregator.query_words import refusal, undecided
 from aggregator.run import Run
@@ -76,8 +76,9 @@ class Queries:
 
 
 def _request(named: Named, rows: Sequence[Row]) -> bytes:
-    variables = [variable(number) for number in range(len(named.names))]
-    request = Request(named.expression, variables, [list(row.cells) for row in rows], _SECONDS, [*named.constants])
+    variables = [variable(number) for number in range(len(named.uses))]
+    facts = [[usable(row.cells[use.name], use.takes) for use in named.uses] for row in rows]
+    request = Request(named.expression, variables, facts, _SECONDS, [*named.constants])
     encoded = msgspec.msgpack.encode(request)
     if len(encoded) > _MOST_REQUEST:
         raise UsageError(
@@ -131,7 +132,7 @@ def _result(
         counts[match] += len(row.nodes)
         if match is Match.MATCHED:
             matched.extend(row.nodes)
-        groups.append((match, row, undecided(verdict.reason, named.names, row.cells)))
+        groups.append((match, row, undecided(verdict.reason, named, row.cells)))
     matched.sort()
     groups.sort(key=lambda group: (_ORDER[group[0]], -len(group[1].nodes), min(group[1].nodes)))
     rest = [node for node in matched if node > body.after]

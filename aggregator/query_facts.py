@@ -5,7 +5,7 @@ that it does not hold (each node's own, and those set aside as scattered) are re
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -16,6 +16,7 @@ from aggregator.cluster_facts import cluster_subtypes
 from aggregator.names import unfold_names
 from aggregator.own_facts import Wanted, held_as
 from aggregator.query_child import Given, Missing
+from aggregator.query_compared import ValueType, value_type
 from aggregator.query_names import Name
 from aggregator.unfold import value_by_group
 from aggregator.unread import NOBODY, Unread
@@ -178,6 +179,11 @@ def _cell(name: Name, value: Scalar | dict[str, Scalar] | UnsetType, unread: boo
     if value is UNSET:
         return Given(False) if name.is_test and not unread else Missing(unread)
     return Given(True) if name.is_test else Given(value)
+
+
+def usable(cell: Given | Missing, takes: Collection[ValueType]) -> Given | Missing:
+    """The fact as CEL is given it in a place that takes values of these types; not at all when it is of another."""
+    return Missing() if takes and isinstance(cell, Given) and value_type(cell.value) not in takes else cell
 
 
 def _names_node(cell: Given | Missing) -> bool:

@@ -12,34 +12,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from aggregator.query_compared import ValueType, compared_with
+from aggregator.query_tokens import Token, tokens_of
 from common.errors import UsageError
 from common.fleet_api import MOST_EXPRESSION
 from common.model import MeasurementType
 
 MOST_NAMES: Final = 64
 
-_TOKEN: Final = re.compile(
-    r"""
-      (?P<space> \s+ | //[^\n]* )
-    | (?P<raw> [bB]?[rR][bB]? (?: \"\"\" .*? \"\"\" | ''' .*? ''' | "[^"\n]*" | '[^'\n]*' ) )
-    | (?P<text> [bB]? (?: \"\"\" (?:\\.|[^\\])*? \"\"\" | ''' (?:\\.|[^\\])*? '''
-        | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*' ) )
-    | (?P<quoted> `[^`\n]*` )
-    | (?P<word> [A-Za-z_][A-Za-z0-9_]* )
-    | (?P<number> [0-9][A-Za-z0-9_]* )
-    | (?P<sign> . )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
 _TYPES: Final = {kind.value: kind for kind in MeasurementType}
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
-
-
-class _Token(NamedTuple):
-    kind: str
-    text: str
-    start: int
-    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +47,15 @@ class Name:
         return ".".join(self.parts)
 
 
+class Use(NamedTuple):
+    """A name in one kind of place."""
+
+    name: int
+    """Its position among the names."""
+    takes: frozenset[ValueType]
+    """Types of value that mean something there; ANY if all do."""
+
+
 class Constant(NamedTuple):
     """A call that no fact changes: `semver("570.0.0")`. One that cannot be right makes the expression wrong."""
 
@@ -75,16 +66,17 @@ class Constant(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """An expression in which `variable(i)` stands for `names[i]`."""
+    """An expression in which `variable(i)` stands for `uses[i]`."""
 
     source: str
     expression: str
     names: tuple[Name, ...]
+    uses: tuple[Use, ...] = ()
     constants: tuple[Constant, ...] = ()
 
 
 def variable(number: int) -> str:
-    """What stands for the name at this position."""
+    """What stands for the use at this position."""
     return f"__{number}"
 
 
@@ -94,12 +86,9 @@ def find_names(source: str) -> Named:
         raise UsageError("the expression is empty", 'Write one such as OS.release.ID == "ubuntu".')
     if len(source) > MOST_EXPRESSION:
         raise UsageError(f"the expression has more than {MOST_EXPRESSION} characters")
-    tokens = [
-        _Token(match.lastgroup or "", match[0], match.start(), match.end())
-        for match in _TOKEN.finditer(source)
-        if match.lastgroup != "space"
-    ]
+    tokens = tokens_of(source)
     names: dict[Name, int] = {}
+    uses: dict[Use, int] = {}
     pieces: list[str] = []
     done = at = 0
     while at < len(tokens):
@@ -109,15 +98,17 @@ def find_names(source: str) -> Named:
             continue
         name, after = found
         start, end = tokens[at].start, tokens[after - 1].end
-        number = names.setdefault(name, len(names))
+        use = Use(names.setdefault(name, len(names)), compared_with(tokens, at, after))
+        number = uses.setdefault(use, len(uses))
         pieces += [source[done:start], _fill(variable(number), source[start:end])]
         done, at = end, after
     if len(names) > MOST_NAMES:
         raise UsageError(f"the expression names more than {MOST_NAMES} facts")
-    return Named(source, "".join([*pieces, source[done:]]), tuple(names), tuple(_constants(source, tokens)))
+    expression = "".join([*pieces, source[done:]])
+    return Named(source, expression, tuple(names), tuple(uses), tuple(_constants(source, tokens)))
 
 
-def _constants(source: str, tokens: list[_Token]) -> Iterator[Constant]:
+def _constants(source: str, tokens: list[Token]) -> Iterator[Constant]:
     """Versions, quantities and regular expressions that are written out."""
     for at, (function, opening, literal, closing) in enumerate(
         zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False)
@@ -139,7 +130,7 @@ def _fill(name: str, replaced: str) -> str:
     return "\n".join(lines)
 
 
-def _name_at(source: str, tokens: list[_Token], at: int) -> tuple[Name, int] | None:
+def _name_at(source: str, tokens: list[Token], at: int) -> tuple[Name, int] | None:
     """The name that begins at a token, and the token after it."""
     is_test = _texts(tokens, at, 2) == ("has", "(")
     begin = at + 2 if is_test else at
@@ -161,7 +152,7 @@ def _name_at(source: str, tokens: list[_Token], at: int) -> tuple[Name, int] | N
     return Name(kind, parts, is_test, source[tokens[begin].start : last.end]), after
 
 
-def _parts(tokens: list[_Token], at: int) -> tuple[tuple[str, ...], int]:
+def _parts(tokens: list[Token], at: int) -> tuple[tuple[str, ...], int]:
     """What follows the type: `.word`, `` .`any text` ``, `["any text"]`, `[3]` for one of several equal things."""
     parts: list[str] = []
     while True:
@@ -184,7 +175,7 @@ def _parts(tokens: list[_Token], at: int) -> tuple[tuple[str, ...], int]:
     return tuple(parts), at
 
 
-def _literal(token: _Token) -> str | None:
+def _literal(token: Token) -> str | None:
     """The text of a string literal; None for anything else."""
     if token.kind not in ("raw", "text") or token.text[0] in "bB":
         return None
@@ -194,7 +185,7 @@ def _literal(token: _Token) -> str | None:
     return text if token.kind == "raw" else _ESCAPE.sub(r"\1", text)
 
 
-def _texts(tokens: list[_Token], at: int, count: int) -> tuple[str, ...]:
+def _texts(tokens: list[Token], at: int, count: int) -> tuple[str, ...]:
     return tuple(token.text for token in tokens[at : at + count])
 
 

@@ -1,11 +1,12 @@
 """CEL's words for what is wrong with an expression, as words about the user's text and facts. Pure."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from aggregator.query_child import Given, Missing
-from aggregator.query_names import Name, Named
+from aggregator.query_compared import ValueType, value_type
+from aggregator.query_names import Named
 from common.errors import UsageError
 
 _FAULT: Final = re.compile(r"ERROR: <input>:(-?[0-9]+):(-?[0-9]+): ([^\n]*)")
@@ -21,28 +22,42 @@ _TYPES: Final = {"int64": "int", "bytes": "version", "double": "float", "uint64"
 _OPERATORS: Final = {"_[_]": "[]", "@in": "in", "_?_:_": "?:"}
 
 
-def undecided(reason: str, names: Sequence[Name], cells: Sequence[Given | Missing]) -> str:
+def undecided(reason: str, named: Named, cells: Sequence[Given | Missing]) -> str:
     """CEL's words for why there is no answer, with the facts' names in them."""
     if not reason:
         return ""
     text = _STATUS.sub("", reason, count=1)
     missing = _VARIABLE.search(text)
-    if "in Activation" in text and missing is not None and int(missing[1]) < len(names):
-        number = int(missing[1])
-        cell = cells[number]
-        unread = isinstance(cell, Missing) and cell.unread
-        return f"{names[number].text} {'could not be read' if unread else 'is not there'}"
-    return _plain(text, names)
+    if "in Activation" in text and missing is not None and int(missing[1]) < len(named.uses):
+        use = named.uses[int(missing[1])]
+        name, cell = named.names[use.name].text, cells[use.name]
+        if isinstance(cell, Given):
+            return _mistaken(f"has({name})" if named.names[use.name].is_test else name, cell, use.takes)
+        return f"{name} {'could not be read' if cell.unread else 'is not there'}"
+    return _plain(text, named)
 
 
-def _plain(text: str, names: Sequence[Name]) -> str:
+def _mistaken(name: str, cell: Given, takes: Collection[ValueType]) -> str:
+    """A fact is compared with values of other types than its own."""
+    found = value_type(cell.value)
+    wanted = " or ".join(sorted(one.value for one in takes))
+    advice = "name one of its facts" if found is ValueType.MAP else "compare it with " + found.value
+    if ValueType.NUMBER in takes and found is ValueType.TEXT:
+        advice = f"put the number in quotes, or {name} in int(), double() or quantity()"
+    elif ValueType.TEXT in takes and found is ValueType.NUMBER:
+        advice = f"leave out the quotes, or put {name} in string()"
+    return f"{name} is {found.value} and cannot equal {wanted}: {advice}"
+
+
+def _plain(text: str, named: Named) -> str:
     """With the user's names for our variables, and without CEL's names for operators."""
     text = _NOISE.sub("", text)
     if "Iteration budget" in text:
         return "it takes more steps than a query may"
     for pattern in _OVERLOADS:
         text = pattern.sub(_overload, text)
-    return _VARIABLE.sub(lambda found: names[int(found[1])].text if int(found[1]) < len(names) else found[0], text)
+    names = [named.names[use.name].text for use in named.uses]
+    return _VARIABLE.sub(lambda found: names[int(found[1])] if int(found[1]) < len(names) else found[0], text)
 
 
 def _overload(found: re.Match[str]) -> str:
@@ -59,7 +74,7 @@ def refusal(fault: str, named: Named) -> UsageError:
         return UsageError("the expression is nested too deeply" if deep else f"CEL refuses it: {fault[:200]}")
     line, column = int(found[1]), int(found[2])
     column = _beginning(found[3], named, line, column)
-    text = _plain(_STATUS.sub("", found[3], count=1), named.names)
+    text = _plain(_STATUS.sub("", found[3], count=1), named)
     if "expecting {" in text:
         text = text[: text.index("expecting {")].rstrip() + " there"
     return UsageError(

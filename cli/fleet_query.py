@@ -1,5 +1,6 @@
 """`eidos fleet query`: the nodes that an expression over their facts is true for."""
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,6 +11,7 @@ from cli.options import Text
 
 if TYPE_CHECKING:
     from common.fleet_api import QueryResult
+    from common.model import Scalar
 
 EXAMPLES: Final = """\
 \b
@@ -23,6 +25,8 @@ Examples:
 """
 
 _SHOWN: Final = {"matched": ("matched", "green"), "undecided": ("undecided", "yellow"), "not-matched": ("not", None)}
+_READS_AS_OTHER: Final = re.compile(r"[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?|true|false|-")
+"""Text that would pass for a number, for true or false, or for a fact that is not there."""
 
 
 @click.command("query", epilog=EXAMPLES)
@@ -56,7 +60,7 @@ def command(ctx: click.Context, /, expression: str, names: bool, by_status: bool
             click.echo(f"Note: {result.undecided:,} undecided{reason}.", err=True)
         target.write_lines(lambda colour: [result.nodes])
     elif target.is_table:
-        target.write_lines(lambda colour: _lines(result, colour))
+        target.write_lines(lambda colour: lines(result, colour))
     else:
         target.write(result)
     if by_status and not result.matched:
@@ -78,7 +82,7 @@ def _check(expression: str, names: bool) -> None:
         raise UsageError("--names and --format exclude each other: --names gives one line of text")
 
 
-def _lines(result: "QueryResult", colour: bool) -> Iterator[str]:
+def lines(result: "QueryResult", colour: bool) -> Iterator[str]:
     """Numbers, then a line for all nodes that are alike in every fact named."""
     from cli.fleet_text import names
     from cli.text import aligned, style, visible
@@ -96,10 +100,18 @@ def _lines(result: "QueryResult", colour: bool) -> Iterator[str]:
     rows = []
     for group in result.groups:
         word, hue = _SHOWN[group.result.value]
-        values = [visible(group.values[fact]) if fact in group.values else "-" for fact in facts]
+        values = [_shown(group.values[fact]) if fact in group.values else "-" for fact in facts]
         rows.append(
-            (style(word, colour, fg=hue), str(group.count), names(group.nodes), *values, visible(group.reason))
+            (style(word, colour, fg=hue), str(group.count), *values, names(group.nodes), visible(group.reason))
         )
-    yield from aligned(rows, header=("RESULT", "COUNT", "NODES", *map(visible, facts), "REASON"))
+    yield from aligned(rows, header=("RESULT", "COUNT", *map(visible, facts), "NODES", "REASON"))
     if result.left_out:
         yield f"… and {result.left_out:,} more combinations of values"
+
+
+def _shown(value: "Scalar") -> str:
+    """A value as text; text that reads as something else, or as nothing, in quotes."""
+    from cli.text import visible
+
+    is_mistakable = isinstance(value, str) and (not value.strip() or _READS_AS_OTHER.fullmatch(value) is not None)
+    return f'"{visible(value)}"' if is_mistakable else visible(value)

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 import yaml
 
+from cli.fleet_query import _shown
 from cli.main import run
 from common.fleet_api import Match, QueryResult
 from tests.cli.conftest import Demo
@@ -43,7 +44,14 @@ def test_as_a_table(taken: Demo, capsys: pytest.CaptureFixture[str]) -> None:
     lines = query(capsys, f"int({SWAPPINESS}) == 97", "--format", "table").splitlines()
     assert lines[0].startswith("1 match, 6 do not")
     assert lines[2].split() == ["RESULT", "COUNT", "NODES", SWAPPINESS, "REASON"]
-    assert lines[3].split() == ["matched", "1", "h100-8x-ib-3", "97"]
+    assert lines[3].split() == ["matched", "1", "h100-8x-ib-3", '"97"'], "it is text"
+
+
+def test_text_is_told_from_what_it_would_pass_for() -> None:
+    quoted = ("60", "-1.5", "true", "", " ", "-", "22.04")
+    assert [_shown(text) for text in quoted] == [f'"{text}"' for text in quoted]
+    assert [_shown(value) for value in (60, -1.5, True)] == ["60", "-1.5", "true"]
+    assert [_shown(text) for text in ("a b", "22.04.1x", "x\n")] == ["a b", "22.04.1x", "x\\n"]
 
 
 def test_names_for_scripts(taken: Demo, capsys: pytest.CaptureFixture[str]) -> None:

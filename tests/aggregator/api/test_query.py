@@ -93,6 +93,10 @@ async def test_what_cannot_be_decided_is_neither(tmp_path: Path) -> None:
         answer = await ask(user, 'OS.sysctl["/proc/sys/vm/swappiness"] > 50')
         assert answer["groups"][0]["reason"] == "> cannot take string and int"
         assert counts(await ask(user, 'int(OS.sysctl["/proc/sys/vm/swappiness"]) > 50')) == (3, 0, 0, 2)
+        answer = await ask(user, 'OS.sysctl["/proc/sys/vm/swappiness"] != 60')
+        assert (counts(answer), answer["nowhere"]) == ((0, 0, 3, 2), [])
+        assert "is text and cannot equal a number" in answer["groups"][0]["reason"]
+        assert answer["groups"][0]["values"] == {'OS.sysctl["/proc/sys/vm/swappiness"]': "60"}
         answer = await ask(user, "semver(OS.release.ID) > semver('1')")
         assert answer["groups"][0]["reason"] == "semver: 'ubuntu' is no version"
 
