@@ -69,8 +69,7 @@ class Runs:
         """
         if self._ending:  # callers were let in earlier: reading who and what they are takes time
             raise FleetError(Code.FLEET_BUSY, f"no run can start: {self._ending}", "Try again later.")
-        if not 0 < request.seconds <= self._settings.longest:
-            raise UsageError(f"the deadline must be more than 0 and at most {self._settings.longest:g} s")
+        self._settings.check_deadline(request.seconds)
         for run in (*self._active.values(), *self._queued.values()):
             if run.request == request and run.state in (RunState.QUEUED, RunState.COLLECTING):
                 self._hub.counts.runs["joined"] += 1

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.errors import UsageError
+
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
@@ -41,6 +43,11 @@ class RunSettings:
     """The last of them, whose documents can: of thousands of all-different nodes one is a hundred megabytes."""
     warming: float = 10.0
     """After a start, how long runs wait for agents that have not come back yet."""
+
+    def check_deadline(self, seconds: float) -> None:
+        """Raise UsageError for a deadline that no run may have."""
+        if not 0 < seconds <= self.longest:
+            raise UsageError(f"the deadline must be more than 0 and at most {self.longest:g} s")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ def take(flags: dict[str, Any], body: "RunBody", tell: "Callable[[FleetSnapshot]
 
     Whatever becomes of the removal, what has been taken is told first. Raises EidosError and KeyboardInterrupt.
     """
+    _check_run(body)
     wanted, cluster = install_options.settings(flags), install_options.target(flags)
     progress = Progress()
     taken: list[FleetSnapshot] = []
@@ -45,3 +46,13 @@ def take(flags: dict[str, Any], body: "RunBody", tell: "Callable[[FleetSnapshot]
     finally:
         for document in taken:
             tell(document)
+
+
+def _check_run(body: "RunBody") -> None:
+    """Raise UsageError for what the aggregator would refuse once it is installed."""
+    from aggregator.selector import Selector
+    from aggregator.settings import RunSettings
+
+    Selector(body.nodes, body.labels).select(())
+    if body.seconds is not None:
+        RunSettings().check_deadline(body.seconds)

@@ -90,3 +90,19 @@ def test_it_is_written_whatever_becomes_of_the_removal(
 def test_without_a_snapshot_nothing_is_written(cluster: Cluster, tmp_path: Path) -> None:
     cluster.run = ClusterError(Code.CLUSTER_FAILED, "no")
     assert snapshot(tmp_path / "fleet.yaml") == (4, None)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--nodes", "gpu-[1-99999999]"], "more than 100000 names"),
+        (["-l", "a=b,,c"], "is not a label selector"),
+        (["--deadline", "500s"], "the deadline must be more than 0 and at most 120 s"),
+    ],
+)
+def test_what_the_aggregator_would_refuse_is_refused_before_one_is_installed(
+    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+) -> None:
+    assert snapshot(tmp_path / "fleet.yaml", *flags) == (2, None)
+    assert said in capsys.readouterr().err
+    assert not cluster.installed
