@@ -1,5 +1,6 @@
 """ConfigMap `eidos-ca`: the authorities by which agents know the aggregator. Their pods mount it."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -21,6 +22,8 @@ class PublishedBundle:
         self._kube = kube
         self._namespace = namespace
         self._bundle = bundle
+        self.touched = asyncio.Event()
+        """Set it when the bundle is another one: `follow` writes it."""
 
     async def mend(self) -> None:
         """Write it where it is not as it should be. Raises KubeError."""
@@ -37,4 +40,4 @@ class PublishedBundle:
 
     async def follow(self) -> None:
         """Put it back whenever somebody changes it, for ever."""
-        await guard(self._kube, configmap_path(self._namespace), named(NAME), self.mend)
+        await guard(self._kube, configmap_path(self._namespace), named(NAME), self.mend, self.touched)

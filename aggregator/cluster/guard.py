@@ -17,12 +17,19 @@ _AT_LEAST: Final = 0.5
 """Seconds between two looks: what is written in pieces is not looked at for each."""
 
 
-async def guard(kube: Kube, path: str, selector: dict[str, str], mend: Callable[[], Awaitable[None]]) -> None:
+async def guard(
+    kube: Kube,
+    path: str,
+    selector: dict[str, str],
+    mend: Callable[[], Awaitable[None]],
+    touched: asyncio.Event | None = None,
+) -> None:
     """Call `mend` now and whenever an object in the collection `path` was touched, for ever.
 
-    `selector` is a fieldSelector or labelSelector. Errors of `mend` are logged, and it is called again.
+    `selector` is a fieldSelector or labelSelector. Errors of `mend` are logged, and it is called again. Whoever wants
+    it called for a reason of his own sets `touched`.
     """
-    touched = asyncio.Event()
+    touched = touched or asyncio.Event()
     touched.set()
     noticing = asyncio.get_running_loop().create_task(_notice(kube, path, selector, touched), name=f"guard {path}")
     try:

@@ -63,6 +63,7 @@ class ClusterService:
             else SecretAuthority(self._kube, namespace, options.settings.names)
         )
         self._bundle = PublishedBundle(self._kube, namespace, lambda: self._certificates.bundle)
+        self._apiservice_touched = asyncio.Event()
         self._keys = ClusterKeys(self._kube)
         account = f"{namespace}:{AGENT_ACCOUNT}"
         reviewer = TokenReviewer(self._agents_kube, account, self._nodes.node_of_pod)
@@ -141,12 +142,11 @@ class ClusterService:
         await self._nodes.synced.wait()
         await _until_done(self._prepare)
         await self.server.lead()
-        apiservices = path_of("apiregistration.k8s.io/v1", "apiservices")
         await _together(
             self._certificates.follow(self._renewed),
             self._bundle.follow(),
             self._publisher.follow(),
-            guard(self._kube, apiservices, named(APISERVICE), self._give_bundle),
+            self._follow_apiservice(),
             self._tidy(),
         )
 
@@ -160,9 +160,14 @@ class ClusterService:
         await self._bundle.mend()
 
     async def _renewed(self, pair: Pair) -> None:
+        """Serve with it, and have others told: what the API server refuses them holds up no later renewal."""
         self.server.use_certificate(pair)
-        await _until_done(self._bundle.mend)
-        await _until_done(self._give_bundle)
+        self._bundle.touched.set()
+        self._apiservice_touched.set()
+
+    async def _follow_apiservice(self) -> None:
+        apiservices = path_of("apiregistration.k8s.io/v1", "apiservices")
+        await guard(self._kube, apiservices, named(APISERVICE), self._give_bundle, self._apiservice_touched)
 
     async def _give_bundle(self) -> None:
         await keep_ca_bundle(self._kube, self._certificates.bundle)
