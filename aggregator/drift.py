@@ -5,25 +5,25 @@ comes or goes with another version of a node's agent, and is reported on no node
 apart: it may be the agent that knows more or less. (Of K8s, which the aggregator reads, the same with its version.)
 """
 
+from array import array
 from collections import defaultdict
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Set
+from typing import NamedTuple
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from aggregator.names import unfold_names
 from aggregator.unfold import value_by_group
-from aggregator.unread import Unread
+from aggregator.unread import NOBODY, Unread
 from aggregator.vocabulary import Vocabulary, version_of_nodes
-from common.fleet import FleetSnapshot, Group
+from common.fleet import FleetSnapshot, FoldedSubtype, Group
 from common.fleet_api import DriftFact
 from common.model import MeasurementType, Scalar
 from common.nodeset import unfold_indexes
 
-MOST_CHANGES: Final = 20
-"""Pairs of groups that are compared fact by fact."""
-
 _Place = tuple[MeasurementType, str, str]
+_Move = tuple[int, int, tuple[str, str]]
+"""A group before and after, and the version of its nodes' agents."""
 
 
 class Change(NamedTuple):
@@ -37,37 +37,75 @@ class Change(NamedTuple):
     """Facts that agents of one of the versions never report: nobody can tell whether they changed."""
 
 
-def drift(before: FleetSnapshot, after: FleetSnapshot, most: int | None = MOST_CHANGES) -> Iterator[Change]:
-    """Changes of the nodes that have facts in both, and of their agents; those of most nodes first, and not more."""
+def drift(before: FleetSnapshot, after: FleetSnapshot) -> list[Change]:
+    """Changes of the nodes that have facts in both, and of their agents; those of most nodes first."""
     moved = _moved(before, after)
-    if not moved:
-        return
-    compare = _Versions(before, after)
-    old_unread, new_unread = Unread.of(before), Unread.of(after)
-    scattered = _scattered(before) | _scattered(after)
-    largest = sorted(moved.items(), key=lambda item: -len(item[1]))[:most]
-    for (old_group, new_group, versions), nodes in largest:
-        old_facts, new_facts = _facts(before, old_group), _facts(after, new_group)
-        changed: list[DriftFact] = []
-        beyond: list[DriftFact] = []
-        for place in sorted(old_facts.keys() | new_facts.keys()):
-            old_value, new_value = old_facts.get(place, UNSET), new_facts.get(place, UNSET)
-            if (type(old_value), old_value) == (type(new_value), new_value) or place in scattered:
-                continue
-            if old_value is UNSET and old_group in old_unread.groups(*place):
-                continue
-            if new_value is UNSET and new_group in new_unread.groups(*place):
-                continue
-            is_known = UNSET not in (old_value, new_value) or compare.both_know(place, old_value is UNSET, versions)
-            (changed if is_known else beyond).append(DriftFact(*place, old_value, new_value))
-        if changed or beyond or versions[0] != versions[1]:
-            yield Change(sorted(nodes), changed, versions, tuple(beyond))
+    comparison = _Comparison(before, after, moved)
+    for place, old, new in _places(before, after, moved):
+        comparison.compare(place, old, new)
+    return sorted(comparison.changes(), key=lambda change: (-len(change.nodes), change.nodes))
 
 
-def _moved(before: FleetSnapshot, after: FleetSnapshot) -> dict[tuple[int, int, tuple[str, str]], list[str]]:
+class _Comparison:
+    """Place by place, all groups at once: a place is read once from each document, however many groups there are."""
+
+    def __init__(self, before: FleetSnapshot, after: FleetSnapshot, moved: Mapping[_Move, list[str]]) -> None:
+        self._moved = moved
+        self._groups = len(before.groups), len(after.groups)
+        self._versions = _Versions(before, after)
+        self._unread = Unread.of(before), Unread.of(after)
+        self._scattered = _scattered(before) | _scattered(after)
+        self._facts: list[DriftFact] = []
+        self._changed = [array("L") for _ in moved]
+        """By move, positions among the facts."""
+        self._beyond = [array("L") for _ in moved]
+
+    def compare(self, place: _Place, old: Mapping[int, Scalar], new: Mapping[int, Scalar]) -> None:
+        """A place with its values by group."""
+        if place in self._scattered:
+            return
+        unread, now_unread = (
+            self._unread[side].groups(*place) if len(values) < self._groups[side] else NOBODY
+            for side, values in enumerate((old, new))
+        )
+        known: dict[tuple[object, ...], int] = {}
+        for at, (group, now_group, versions) in enumerate(self._moved):
+            was, now = old.get(group, UNSET), new.get(now_group, UNSET)
+            if _same(was, now) or (was is UNSET and group in unread) or (now is UNSET and now_group in now_unread):
+                continue
+            is_known = UNSET not in (was, now) or self._versions.both_know(place, was is UNSET, versions)
+            fact = known.setdefault((type(was), was, type(now), now), len(self._facts))
+            if fact == len(self._facts):
+                self._facts.append(DriftFact(*place, was, now))
+            (self._changed if is_known else self._beyond)[at].append(fact)
+
+    def changes(self) -> list[Change]:
+        """Nodes that changed alike together, whatever groups they were and are in."""
+        alike: dict[tuple[object, ...], Change] = {}
+        for (_, _, versions), nodes, changed, beyond in zip(
+            self._moved, self._moved.values(), self._changed, self._beyond, strict=True
+        ):
+            upgraded = versions if versions[0] != versions[1] else None
+            if not (changed or beyond or upgraded):
+                continue
+            key = upgraded, changed.tobytes(), beyond.tobytes()
+            if key not in alike:
+                facts, others = ([self._facts[at] for at in found] for found in (changed, beyond))
+                alike[key] = Change([], facts, versions, tuple(others))
+            alike[key].nodes.extend(nodes)
+        for change in alike.values():
+            change.nodes.sort()
+        return list(alike.values())
+
+
+def _same(was: Scalar | UnsetType, now: Scalar | UnsetType) -> bool:
+    return type(was) is type(now) and was == now
+
+
+def _moved(before: FleetSnapshot, after: FleetSnapshot) -> dict[_Move, list[str]]:
     """Nodes in another group, or with another agent: by group and by version of the agent, before and after."""
     were, had, have = _group_of(before), version_of_nodes(before), version_of_nodes(after)
-    moved: dict[tuple[int, int, tuple[str, str]], list[str]] = defaultdict(list)
+    moved: dict[_Move, list[str]] = defaultdict(list)
     for node, group in _group_of(after).items():
         versions = had.get(node, ""), have.get(node, "")
         old = were.get(node)
@@ -82,13 +120,19 @@ class _Versions:
     def __init__(self, before: FleetSnapshot, after: FleetSnapshot) -> None:
         self._documents = Vocabulary.of(before), Vocabulary.of(after)
         self._same_aggregator = before.metadata.version == after.metadata.version
+        self._reported: dict[_Place, tuple[frozenset[str], ...]] = {}
 
     def both_know(self, place: _Place, is_new: bool, versions: tuple[str, str]) -> bool:
         """Whether the side that has not the fact would have it if the node had it."""
         side = 0 if is_new else 1
         if place[0] is MeasurementType.K8S and not self._same_aggregator:
-            return bool(self._documents[side].reporting(*place))
-        return versions[0] == versions[1] or any(versions[side] in of.reporting(*place) for of in self._documents)
+            return bool(self._reporting(place)[side])
+        return versions[0] == versions[1] or any(versions[side] in reporting for reporting in self._reporting(place))
+
+    def _reporting(self, place: _Place) -> tuple[frozenset[str], ...]:
+        if place not in self._reported:
+            self._reported[place] = tuple(document.reporting(*place) for document in self._documents)
+        return self._reported[place]
 
 
 def _group_of(document: FleetSnapshot) -> dict[str, Group]:
@@ -99,15 +143,38 @@ def _scattered(document: FleetSnapshot) -> set[_Place]:
     return {(m.type, s.subtype, key) for m in document.measurements for s in m.subtypes for key in s.scattered}
 
 
-def _facts(document: FleetSnapshot, group: int) -> dict[_Place, Scalar]:
-    """One group's facts."""
-    facts: dict[_Place, Scalar] = {}
-    for measurement in document.measurements:
-        for folded in measurement.subtypes:
-            if folded.groups and group not in unfold_indexes(folded.groups):
-                continue
-            place = measurement.type, folded.subtype
-            facts.update(((*place, key), value) for key, value in folded.data.items())
-            for differing in folded.differs:
-                facts.update(((*place, differing.key), value) for _, value in value_by_group(differing, [group]))
-    return facts
+def _places(
+    before: FleetSnapshot, after: FleetSnapshot, moved: Iterable[_Move]
+) -> Iterator[tuple[_Place, Mapping[int, Scalar], Mapping[int, Scalar]]]:
+    """Places whose value may have changed, in order, with the values by group."""
+    old_subtypes, new_subtypes = _subtypes(before), _subtypes(after)
+    for subject in sorted(old_subtypes.keys() | new_subtypes.keys()):
+        old = _Subtype(old_subtypes.get(subject), len(before.groups))
+        new = _Subtype(new_subtypes.get(subject), len(after.groups))
+        stays = all((was in old.groups) == (now in new.groups) for was, now, _ in moved)
+        for key in sorted(old.keys() | new.keys()):
+            if not (stays and key in old.data and key in new.data and _same(old.data[key], new.data[key])):
+                yield (*subject, key), old.values(key), new.values(key)
+
+
+def _subtypes(document: FleetSnapshot) -> dict[tuple[MeasurementType, str], FoldedSubtype]:
+    return {(m.type, folded.subtype): folded for m in document.measurements for folded in m.subtypes}
+
+
+class _Subtype:
+    """One subtype in one document; none when it is not there."""
+
+    def __init__(self, folded: FoldedSubtype | None, groups: int) -> None:
+        having = range(0) if folded is None else range(groups)
+        self._having = unfold_indexes(folded.groups) if folded is not None and folded.groups else having
+        self._differs = {differing.key: differing for differing in folded.differs} if folded is not None else {}
+        self.groups = frozenset(self._having)
+        self.data = folded.data if folded is not None else {}
+
+    def keys(self) -> Set[str]:
+        return self.data.keys() | self._differs.keys()
+
+    def values(self, key: str) -> Mapping[int, Scalar]:
+        if key in self._differs:
+            return dict(value_by_group(self._differs[key], self._having))
+        return dict.fromkeys(self._having, self.data[key]) if key in self.data else {}

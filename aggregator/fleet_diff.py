@@ -58,7 +58,7 @@ def fleet_diff(
     def kept(facts: Iterable[DriftFact]) -> list[DriftFact]:
         return [fact for fact in facts if not is_ignored(f"{fact.type.value}.{fact.subtype}.{fact.key}")]
 
-    found = [*drift(before, after, most=None), *topology_drift(before, after)]
+    found = [*drift(before, after), *topology_drift(before, after)]
     together: dict[str, FleetChange] = {}
     for change in sorted(found, key=lambda change: -len(change.nodes)):
         nodes = fold_names(change.nodes)

@@ -1,28 +1,25 @@
 """Changes of the fleet as they happen: nodes' states, runs, facts that drift from one snapshot to the next.
 
 While anybody watches, the fleet is looked at once a second, once for all of them. Nodes that change alike are one
-event. A watcher that does not take its events in time is dropped, with the reason as its last line.
+event. A watcher that does not take its events in time is dropped, with the reason as its last line; those of one look
+are told it whole, however many they are.
 """
 
 import asyncio
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from msgspec import UNSET, UnsetType
 
-from aggregator.cluster_drift import cluster_drift, topology_drift
-from aggregator.drift import drift
+from aggregator.drift_events import drift_events
 from aggregator.fleet import Fleet
 from aggregator.ledger import timestamp
 from common.errors import Code, FleetError
 from common.fleet import FleetSnapshot, NodeState
 from common.fleet_api import (
-    AgentChange,
-    ClusterDrift,
-    Drift,
     NodeChange,
     Progress,
     RunChange,
@@ -36,8 +33,7 @@ from common.nodeset import fold_names
 
 MOST_WATCHERS: Final = 64
 MOST_WAITING: Final = 256
-"""Events that one watcher may be behind."""
-_MOST_FACTS: Final = 50
+"""Events of earlier looks that one watcher may be behind."""
 _MOST_DOCUMENTS: Final = 8
 _EVERY: Final = 1.0
 _ALIVE_AFTER: Final = 15.0
@@ -62,16 +58,15 @@ class Watcher:
     """One who watches: events that wait for it, until it is ended."""
 
     def __init__(self) -> None:
-        self._events: asyncio.Queue[WatchEvent] = asyncio.Queue(MOST_WAITING + 1)
+        self._events: asyncio.Queue[WatchEvent] = asyncio.Queue()
         self.ended = False
 
-    def tell(self, events: Iterable[WatchEvent]) -> None:
-        """Have it get these."""
-        for event in events:
-            if self._events.qsize() >= MOST_WAITING:
-                return self.end(WatchEnding.SLOW)
-            if not self.ended:
-                self._events.put_nowait(event)
+    def tell(self, events: Sequence[WatchEvent]) -> None:
+        """Have it get these, the events of one look."""
+        if events and self._events.qsize() >= MOST_WAITING:
+            return self.end(WatchEnding.SLOW)
+        for event in () if self.ended else events:
+            self._events.put_nowait(event)
 
     def end(self, code: WatchEnding) -> None:
         """Have it get this as the last."""
@@ -205,43 +200,8 @@ class Watchers:
         while self._documents:
             before, self._document = self._document, self._documents.popleft()
             if before is not None:
-                events += await asyncio.to_thread(_drift_events, before, self._document)
+                events += await asyncio.to_thread(drift_events, before, self._document, _now())
         return events
-
-
-def _drift_events(before: FleetSnapshot, after: FleetSnapshot) -> list[WatchEvent]:
-    changes = list(drift(before, after))
-    events: list[WatchEvent] = [
-        Drift(
-            _now(),
-            after.metadata.run,
-            before.metadata.run,
-            len(change.nodes),
-            fold_names(change.nodes),
-            change.facts[:_MOST_FACTS],
-            max(0, len(change.facts) - _MOST_FACTS),
-        )
-        for change in (*changes, *topology_drift(before, after))
-        if change.facts
-    ]
-    events += [
-        AgentChange(
-            _now(),
-            after.metadata.run,
-            before.metadata.run,
-            len(change.nodes),
-            fold_names(change.nodes),
-            *change.versions,
-            list(change.beyond[:_MOST_FACTS]),
-            max(0, len(change.beyond) - _MOST_FACTS),
-        )
-        for change in changes
-        if all(change.versions) and change.versions[0] != change.versions[1]
-    ]
-    if facts := cluster_drift(before, after):
-        left_out = max(0, len(facts) - _MOST_FACTS)
-        events.append(ClusterDrift(_now(), after.metadata.run, before.metadata.run, facts[:_MOST_FACTS], left_out))
-    return events
 
 
 def _now() -> str:

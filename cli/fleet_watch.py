@@ -163,6 +163,9 @@ def _drift(at: str, event: "Drift | AgentChange | ClusterDrift", colour: bool) -
         yield f"{at}  {who} agent {visible(event.version_before)} -> {visible(event.version)}{only}"
     else:
         yield f"{at}  {who} {style('drift', colour, fg='yellow')} since run {event.before}"
+    if not isinstance(event, ClusterDrift) and not event.alike:
+        yield f"            each in its own way; facts that changed: {event.more:,}"
+        return
     for fact in event.facts:
         name = f"{fact.type.value}.{visible(fact.subtype)}.{visible(fact.key)}"
         yield f"            {name}  {shown(fact.before)} -> {shown(fact.after)}"

@@ -227,7 +227,7 @@ class DriftFact(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Drift(msgspec.Struct, frozen=True, tag="drift", tag_field="event"):
-    """Nodes whose facts are not what they were in the snapshot before, all changed alike."""
+    """Nodes whose facts are not what they were in the snapshot before, all changed alike; or, last, all others."""
 
     at: str
     run: str
@@ -238,6 +238,8 @@ class Drift(msgspec.Struct, frozen=True, tag="drift", tag_field="event"):
     facts: list[DriftFact]
     more: int
     """Facts beyond the first 50."""
+    alike: bool = True
+    """False: all others that changed, each in its own way, without their facts."""
 
 
 class ClusterDrift(msgspec.Struct, frozen=True, tag="cluster", tag_field="event"):
@@ -267,6 +269,8 @@ class AgentChange(msgspec.Struct, frozen=True, tag="agents", tag_field="event", 
     """What only agents of one of the versions report, on whatever node: it cannot be told whether it changed."""
     more: int
     """Facts beyond the first 50."""
+    alike: bool = True
+    """False: all others with these versions, each with facts of its own, which are left out."""
 
 
 class WatchAlive(msgspec.Struct, frozen=True, tag="alive", tag_field="event"):

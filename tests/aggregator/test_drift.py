@@ -1,11 +1,13 @@
 """Drift between two documents: the facts that changed on nodes, and nothing that merely could not be read."""
 
+from random import Random
+
 import pytest
 from msgspec import UNSET
 
 from aggregator.drift import Change, drift
 from common.fleet_api import DriftFact
-from common.model import CollectionEntry, FailureCode, MeasurementType, Scalar, State
+from common.model import CollectionEntry, FailureCode, MeasurementType, Scalar, Snapshot, State
 from tests.aggregator.query.test_facts import document_of, made
 from tests.fleet.profiles import PROFILES, snapshot
 
@@ -65,3 +67,44 @@ def test_a_whole_node_replaced() -> None:
     told = {(fact.type.value, fact.subtype, fact.key) for fact in change.facts}
     assert told <= {place for place, _ in expected}
     assert ("GPU", "smi", "driver") in told
+
+
+def test_a_fleet_in_which_everything_changes_differently() -> None:
+    """As if each node were compared by itself."""
+    random = Random(1)  # noqa: S311 - repeatable, not secret
+
+    def snapshots() -> dict[str, Snapshot]:
+        return {
+            node: made(
+                node,
+                {
+                    (kind, subtype): {
+                        f"k{n}": random.choice((0, 1, True, "1")) for n in range(4) if random.random() < 0.8
+                    }
+                    for kind, subtype in ((OS, "x"), (OS, "y"), (GPU, "z"))
+                    if random.random() < 0.7
+                },
+            )
+            for node in (f"n{n}" for n in range(20))
+        }
+
+    old, new = snapshots(), snapshots()
+    found = drift(document_of(*old.values()), document_of(*new.values()))
+    told = {(node, *_exactly(fact)) for change in found for node in change.nodes for fact in change.facts}
+    expected = set()
+    for node in old:
+        was, now = old[node].facts(), new[node].facts()
+        for place in was.keys() | now.keys():
+            kind, subtype, key = place
+            fact = DriftFact(MeasurementType(kind), subtype, key, was.get(place, UNSET), now.get(place, UNSET))
+            _, _, _, *values = _exactly(fact)
+            if values[0] != values[1]:
+                expected.add((node, *_exactly(fact)))
+    assert told == expected
+    assert len(expected) > 50
+    assert [len(change.nodes) for change in found] == sorted((len(change.nodes) for change in found), reverse=True)
+
+
+def _exactly(fact: DriftFact) -> tuple[object, ...]:
+    """With the values' types: 1 and True are not the same."""
+    return fact.type, fact.subtype, fact.key, repr(fact.before), repr(fact.after)

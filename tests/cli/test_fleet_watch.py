@@ -107,6 +107,10 @@ def test_no_aggregator_at_all(capsys: pytest.CaptureFixture[str]) -> None:
             Drift(AT, "r-2", "r-1", 1, "n1", [DriftFact(MeasurementType.OS, "sysctl", "k", "1", "2")], 3),
             ["12:34:56  n1 (1) drift since run r-1", "            OS.sysctl.k  1 -> 2", "            … and 3 more"],
         ),
+        (
+            Drift(AT, "r-2", "r-1", 9, "n[1-9]", [], 3, alike=False),
+            ["12:34:56  n[1-9] (9) drift since run r-1", "            each in its own way; facts that changed: 3"],
+        ),
     ],
 )
 def test_for_a_person(event: WatchEvent, shown: list[str]) -> None:

@@ -118,9 +118,23 @@ async def test_a_connection_that_nobody_reads_is_dropped(tmp_path: Path, monkeyp
 
 async def test_who_does_not_take_its_events_is_dropped_and_told_why() -> None:
     watcher = Watcher()
-    watcher.tell(WatchAlive(str(number)) for number in range(MOST_WAITING * 3))
+    for number in range(MOST_WAITING * 3):
+        watcher.tell([WatchAlive(str(number))])
     events = [event async for event in watcher.events()]
     assert len(events) == MOST_WAITING + 1
     last = events[-1]
     assert isinstance(last, WatchEnd)
     assert last.code is WatchEnding.SLOW
+
+
+async def test_however_much_happens_at_once_is_told() -> None:
+    """Nobody can take it sooner than it is told."""
+    watcher = Watcher()
+    much = [WatchAlive(str(number)) for number in range(MOST_WAITING * 3)]
+    watcher.tell(much)
+    watcher.tell([])
+    watcher.end(WatchEnding.TIME)
+    *events, last = [event async for event in watcher.events()]
+    assert events == much
+    assert isinstance(last, WatchEnd)
+    assert last.code is WatchEnding.TIME
