@@ -50,13 +50,14 @@ def job_options(function: F) -> F:
 
 
 def parse_pairs(values: tuple[str, ...], flag: str) -> dict[str, str]:
-    """`key=value` of a repeatable flag, parts separated by commas too."""
+    """`key=value` of a repeatable flag, parts separated by commas too. Raises UsageError, for two values of one too."""
     pairs: dict[str, str] = {}
     for part in (part.strip() for value in values for part in value.split(",")):
         key, equals, text = part.partition("=")
         if not key or not equals:
             raise UsageError(f"{flag} {part!r} is not KEY=VALUE")
-        pairs[key] = text
+        if pairs.setdefault(key, text) != text:
+            raise UsageError(f"{flag} says {key}={pairs[key]} and {key}={text}", "Give one of them.")
     return pairs
 
 

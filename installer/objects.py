@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
+from common.errors import UsageError
 from common.kube.call import path_of
 from common.kube.permissions import Permission
 from installer.rendering import Manifest, overlays, render
@@ -91,7 +92,7 @@ class Item:
 
 
 def build(settings: Settings) -> list[Item]:
-    """Everything to be applied, the namespace first. Raises UsageError for overlays that make no sense."""
+    """Everything to be applied, the namespace first. Raises UsageError for what contradicts itself."""
     check_overlays(settings.overlays, overlays())
     manifests = render(settings.overlays)
     for manifest in manifests:
@@ -103,7 +104,7 @@ def build(settings: Settings) -> list[Item]:
         elif manifest["kind"] == "DaemonSet":
             _set_pod(manifest, settings, settings.agent_image)
             if settings.node_selector:
-                manifest["spec"]["template"]["spec"].setdefault("nodeSelector", {}).update(settings.node_selector)
+                _narrow(manifest["spec"]["template"]["spec"].setdefault("nodeSelector", {}), settings.node_selector)
     items = [Item(_moved(manifest, settings.namespace)) for manifest in manifests]
     return sorted(items, key=lambda item: item.kind != "Namespace")
 
@@ -140,6 +141,16 @@ def _set_pod(manifest: Manifest, settings: Settings, image: str) -> None:
     for container in pod["containers"]:
         container["image"] = image or container["image"]
         container["imagePullPolicy"] = settings.image_pull_policy or container["imagePullPolicy"]
+
+
+def _narrow(chosen: dict[str, str], more: dict[str, str]) -> None:
+    """Put more labels into a selector. Raises UsageError for another value of one that an overlay has put there."""
+    for key, value in more.items():
+        if chosen.setdefault(key, value) != value:
+            raise UsageError(
+                f"an overlay chooses nodes with {key}={chosen[key]}, and --node-selector those with {key}={value}",
+                "No node has both: leave one out.",
+            )
 
 
 def _expect(manifest: Manifest, selector: dict[str, str]) -> None:

@@ -45,6 +45,14 @@ def test_a_dry_run_into_a_file(tmp_path: Path) -> None:
         (["install", "--dry-run", "--overlay", "gpus"], "there is no overlay 'gpus'. Choose from cert-manager,"),
         (["install", "--dry-run", "--overlay=talos,restricted"], "restricted and talos exclude each other"),
         (["install", "--dry-run", "--node-selector", "pool"], "--node-selector 'pool' is not KEY=VALUE"),
+        (
+            ["install", "--dry-run", "--node-selector", "a=b", "--node-selector=a=c"],
+            "--node-selector says a=b and a=c",
+        ),
+        (
+            ["install", "--dry-run", "--overlay", "gpu-nodes", "--node-selector", "nvidia.com/gpu.present=false"],
+            "an overlay chooses nodes with nvidia.com/gpu.present=true, and --node-selector those with",
+        ),
         (["install", "--image-pull-policy", "sometimes"], "Invalid value for '--image-pull-policy'"),
         (["install", "--agent-image", ""], "--agent-image '' is not the name of an image"),
         (["upgrade", "--aggregator-image", "a b"], "--aggregator-image 'a b' is not the name of an image"),
