@@ -25,7 +25,7 @@ Examples:
 """
 
 _SHOWN: Final = {"matched": ("matched", "green"), "undecided": ("undecided", "yellow"), "not-matched": ("not", None)}
-_READS_AS_OTHER: Final = re.compile(r"[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?|true|false|-")
+_READS_AS_OTHER: Final = re.compile(r"[+-]?(?:[0-9]+\.?|[0-9]*\.[0-9]+)(?:[eE][+-]?[0-9]+)?|true|false|-")
 """Text that would pass for a number, for true or false, or for a fact that is not there."""
 
 

@@ -111,7 +111,7 @@ def _status_lines(
 ) -> Iterator[str]:
     from cli import fleet_installed
     from cli.fleet_text import names, numbers, state_text
-    from cli.text import aligned, style, visible
+    from cli.text import WIDEST_REASON, aligned, style, visible
 
     if installation is not None:
         yield from fleet_installed.lines(installation, colour)
@@ -127,7 +127,7 @@ def _status_lines(
          visible(reason), names(_fold(alike)))
         for (state, up, reason), alike in _alike(nodes).items()
     )  # fmt: skip
-    yield from aligned(rows, header=("STATE", "CONNECTED", "COUNT", "REASON", "NODES"))
+    yield from aligned(rows, header=("STATE", "CONNECTED", "COUNT", "REASON", "NODES"), widest=WIDEST_REASON)
 
 
 @click.command("nodes", epilog=NODES_EXAMPLES)

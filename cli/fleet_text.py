@@ -9,7 +9,7 @@ from aggregator.group_diff import GroupDiff
 from aggregator.names import unfold_names
 from aggregator.unfold import value_by_group
 from cli.cluster_text import cluster_lines
-from cli.text import aligned, style, visible
+from cli.text import WIDEST_REASON, aligned, style, visible
 from common.fleet import FleetSnapshot, FoldedEntry, Group, LedgerLine, NodeState, NodeTable, Outlier, OutlierFact
 from common.fleet_api import FactValue, FactView, NodeView
 from common.model import Scalar
@@ -96,7 +96,7 @@ def ledger(lines: Iterable[LedgerLine], table: Sequence[NodeTable], colour: bool
         )
         for line in lines
     )
-    yield from aligned(rows, header=("STATE", "COUNT", "REASON", "NODES"))
+    yield from aligned(rows, header=("STATE", "COUNT", "REASON", "NODES"), widest=WIDEST_REASON)
 
 
 def group_blocks(document: FleetSnapshot, colour: bool, chosen: Sequence[Group] | None = None) -> Iterator[str]:

@@ -11,6 +11,8 @@ from cli.terminal import is_terminal
 from common.model import CollectionEntry, Scalar, Snapshot, State
 
 _WIDEST_KEY: Final = 48
+WIDEST_REASON: Final = 100
+"""Fits why a node did not answer, with the time of the facts there are; what collectors failed of can be longer."""
 
 _COLOUR: Final = {State.OK: "green", State.PARTIAL: "yellow", State.ABSENT: "bright_black", State.FAILED: "red"}
 
@@ -76,14 +78,22 @@ def changed_row(name: str, old: Scalar | None, new: Scalar | None, colour: bool)
     return f"  {style(sign, colour, fg=fg)} {visible(name)}", values
 
 
-def aligned(rows: Iterable[tuple[str, ...]], header: tuple[str, ...] | None) -> Iterator[str]:
-    """Rows as columns two spaces apart. A very long cell pushes only its own row out of line."""
+def aligned(
+    rows: Iterable[tuple[str, ...]], header: tuple[str, ...] | None, widest: int = _WIDEST_KEY
+) -> Iterator[str]:
+    """Rows as columns two spaces apart.
+
+    A cell longer than `widest` pushes only its own row out of line, and one that nothing follows needs no room:
+    neither makes its column wider.
+    """
     table = [header, *rows] if header else list(rows)
     if not table:
         return
+    lengths = [[len(click.unstyle(cell)) for cell in row] for row in table]
     widths = [
-        min(_WIDEST_KEY, max(len(click.unstyle(row[column])) for row in table)) for column in range(len(table[0]) - 1)
+        max((row[column] for row in lengths if row[column] <= widest and any(row[column + 1 :])), default=0)
+        for column in range(len(table[0]) - 1)
     ]
-    for row in table:
-        cells = [cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(row, widths, strict=False)]
+    for row, taken in zip(table, lengths, strict=True):
+        cells = [cell + " " * (width - used) for cell, width, used in zip(row, widths, taken, strict=False)]
         yield "  ".join([*cells, row[-1]]).rstrip()

@@ -1,14 +1,16 @@
 """`eidos fleet query` against a real fleet of processes."""
 
 import json
+from pathlib import Path
+from textwrap import indent
 
 import msgspec
 import pytest
 import yaml
 
-from cli.fleet_query import _shown
+from cli.fleet_query import _shown, lines
 from cli.main import run
-from common.fleet_api import Match, QueryResult
+from common.fleet_api import Match, QueryGroup, QueryResult
 from tests.cli.conftest import Demo
 
 SWAPPINESS = 'OS.sysctl["/proc/sys/vm/swappiness"]'
@@ -52,6 +54,18 @@ def test_text_is_told_from_what_it_would_pass_for() -> None:
     assert [_shown(text) for text in quoted] == [f'"{text}"' for text in quoted]
     assert [_shown(value) for value in (60, -1.5, True)] == ["60", "-1.5", "true"]
     assert [_shown(text) for text in ("a b", "22.04.1x", "x\n")] == ["a b", "22.04.1x", "x\\n"]
+
+
+def test_the_table_is_the_one_in_the_documentation() -> None:
+    version, driver = "OS.release.VERSION_ID", "GPU.smi.driver"
+    groups = [
+        QueryGroup(Match.MATCHED, 1, "gpu-2", {version: "24.04", driver: "550.144.03"}),
+        QueryGroup(Match.UNDECIDED, 1, "login", {version: "12"}, f"{driver} is not there"),
+        QueryGroup(Match.NOT_MATCHED, 2, "gpu-[3,7]", {version: "22.04", driver: "570.86.15"}),
+    ]
+    result = QueryResult("", "r", 1, 2, 1, 2, "gpu-2", ["gpu-2"], "", groups, 0, [])
+    shown = indent("\n".join(lines(result, colour=False)), "    ")
+    assert shown in (Path(__file__).parents[2] / "docs" / "query.md").read_text()
 
 
 def test_names_for_scripts(taken: Demo, capsys: pytest.CaptureFixture[str]) -> None:

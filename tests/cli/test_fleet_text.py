@@ -8,6 +8,7 @@ from aggregator.cluster_facts import Read, fold_cluster
 from aggregator.ledger import Expected
 from aggregator.names import NodeNames
 from cli.fleet_text import fact_blocks, group_blocks, ledger, names, node_rows, outlier_blocks, overview
+from cli.text import aligned
 from common.fleet import (
     Differing,
     FleetMetadata,
@@ -99,7 +100,7 @@ def test_all_groups_with_what_sets_the_odd_one_apart() -> None:
     assert blocks[1].splitlines()[3:] == [
         "as group 0, but for:",
         "  GPU.smi                 not here",
-        "  OS.release.PRETTY_NAME  x\\ny      instead of Debian",
+        "  OS.release.PRETTY_NAME  x\\ny  instead of Debian",
     ]
 
 
@@ -135,6 +136,26 @@ def test_ledger_tells_the_age_of_old_facts() -> None:
     lines = list(ledger(document().ledger, TABLE, colour=False))
     assert "no answer\\x1b[2J  (facts of 2026-01-01T00:00:00Z)  " in lines[2]
     assert re.split("  +", lines[3]) == ["no-agent", "1", "no agent has connected", "gpu-9"]
+
+
+def test_ledger_keeps_its_columns_for_all_reasons_but_very_long_ones() -> None:
+    wrong = "link down: the agent sent content that does not match its digest"
+    rows = [
+        LedgerLine(NodeState.OK, 2, "a[1-2]"),
+        LedgerLine(NodeState.UNREACHABLE, 1, "b", wrong, "2026-01-01T00:00:00Z"),
+        LedgerLine(NodeState.PARTIAL, 1, "c", "could not read " + "x" * 100),
+    ]
+    header, ok, unreachable, partial = ledger(rows, (), colour=False)
+    assert header.index("NODES") == ok.index("a[1-2]") == unreachable.rindex("  b") + 2
+    assert partial.endswith("xx  c")
+
+
+def test_a_cell_that_nothing_follows_needs_no_room() -> None:
+    assert list(aligned([("b", "gpu-[1-9]", ""), ("a", "login", "why")], header=("X", "N", "R"))) == [
+        "X  N      R",
+        "b  gpu-[1-9]",
+        "a  login  why",
+    ]
 
 
 def test_very_long_sets_are_cut_between_names() -> None:
