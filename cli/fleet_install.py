@@ -114,6 +114,10 @@ def upgrade(timeout: float, **flags: Any) -> None:
 @install_options.cluster_options
 def uninstall(namespace: str | None, yes: bool, **flags: Any) -> None:
     """Remove an installation with all that it wrote, the published snapshot included, and nothing else."""
+    if namespace is not None:
+        from cli.job_values import check_namespace
+
+        check_namespace(namespace, "--namespace")
     cluster = install_options.target(flags)
     progress = Progress()
     where = namespace or interrupts.run(lambda: _located(cluster))

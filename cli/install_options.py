@@ -70,14 +70,17 @@ def settings(flags: dict[str, Any], before: "Settings | None" = None) -> "Settin
     """What the flags say; what they do not say stays as `before`. Raises UsageError."""
     from msgspec.structs import replace
 
-    from cli.job_options import parse_pairs
-    from common.errors import UsageError
+    from cli.job_options import parse_labels
+    from cli.job_values import check_image, check_name, check_namespace
     from installer.settings import Settings
 
     for flag in ("agent_image", "aggregator_image"):
-        image = flags[flag]
-        if image is not None and (not image or any(map(str.isspace, image))):
-            raise UsageError(f"--{flag.replace('_', '-')} {image!r} is not the name of an image")
+        if flags[flag] is not None:
+            check_image(flags[flag], f"--{flag.replace('_', '-')}")
+    if flags["namespace"] is not None:
+        check_namespace(flags["namespace"], "--namespace")
+    for secret in flags["image_pull_secret"]:
+        check_name(secret, "--image-pull-secret")
     said = {
         "namespace": flags["namespace"],
         "agent_image": flags["agent_image"],
@@ -85,7 +88,7 @@ def settings(flags: dict[str, Any], before: "Settings | None" = None) -> "Settin
         "image_pull_policy": flags["image_pull_policy"],
         "image_pull_secrets": flags["image_pull_secret"],
         "overlays": split_commas(flags["overlay"]),
-        "node_selector": parse_pairs(flags["node_selector"], "--node-selector"),
+        "node_selector": parse_labels(flags["node_selector"], "--node-selector"),
     }
     return replace(before or Settings(), **{name: value for name, value in said.items() if value})
 

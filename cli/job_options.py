@@ -50,7 +50,7 @@ def job_options(function: F) -> F:
 
 
 def parse_pairs(values: tuple[str, ...], flag: str) -> dict[str, str]:
-    """`key=value` of a repeatable flag, parts separated by commas too. Raises UsageError, for two values of one too."""
+    """`key=value` of a repeatable flag, parts separated by commas too. Raises UsageError, for two of a key too."""
     pairs: dict[str, str] = {}
     for part in (part.strip() for value in values for part in value.split(",")):
         key, equals, text = part.partition("=")
@@ -122,7 +122,7 @@ def job_config(flags: dict[str, Any], in_pod_format: str) -> "Config":
     return Config(
         **{name: value for name, value in given.items() if value is not None},
         image_pull_secrets=flags["image_pull_secret"],
-        node_selector=_labels(flags["node_selector"], "--node-selector"),
+        node_selector=parse_labels(flags["node_selector"], "--node-selector"),
         tolerations=tolerations or (Toleration(),),
         unique_name=flags["unique_name"],
         cleanup_rbac=flags["cleanup_rbac"],
@@ -137,7 +137,7 @@ def job_config(flags: dict[str, Any], in_pod_format: str) -> "Config":
 
 def _check(flags: dict[str, Any]) -> None:
     """What the API server would refuse, when half of it is made. Raises UsageError."""
-    from cli.job_values import check_job_name, check_name, check_namespace
+    from cli.job_values import check_image, check_job_name, check_name, check_namespace
 
     if flags["no_cleanup"] and flags["cleanup_rbac"]:
         raise UsageError(
@@ -153,11 +153,12 @@ def _check(flags: dict[str, Any]) -> None:
             check_name(flags[name], f"--{name.replace('_', '-')}")
     for secret in flags["image_pull_secret"]:
         check_name(secret, "--image-pull-secret")
-    if flags["image"] is not None and (not flags["image"] or any(map(str.isspace, flags["image"]))):
-        raise UsageError(f"--image {flags['image']!r} is not the name of an image")
+    if flags["image"] is not None:
+        check_image(flags["image"], "--image")
 
 
-def _labels(values: tuple[str, ...], flag: str) -> dict[str, str]:
+def parse_labels(values: tuple[str, ...], flag: str) -> dict[str, str]:
+    """As `parse_pairs`, each of them a label. Raises UsageError."""
     from cli.job_values import check_label
 
     pairs = parse_pairs(values, flag)

@@ -11,6 +11,14 @@ _SUBDOMAIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _NAMESPACE: Final = re.compile(_LABEL)
 _PART: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?")
 _AMOUNT: Final = re.compile(r"\+?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?")
+_HOST_PART: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_HOST: Final = rf"(?:{_HOST_PART}(?:\.{_HOST_PART})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
+_REPOSITORY: Final = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
+_IMAGE: Final = re.compile(
+    rf"(?:{_HOST}/)?{_REPOSITORY}(?:/{_REPOSITORY})*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@[A-Za-z][A-Za-z0-9+._-]*:[0-9a-fA-F]{32,})?"
+)
+"""Host, path, tag and digest, as the distribution of images takes them (OCI distribution specification)."""
 _RESOURCES: Final = ("cpu", "memory", "ephemeral-storage")
 _MOST_PART: Final = 63  # a DNS-1123 label; also a label's value and the part of its key after the slash
 _MOST_NAME: Final = 253  # a DNS-1123 subdomain
@@ -46,6 +54,15 @@ def check_label(key: str, value: str, flag: str) -> None:
         raise UsageError(
             f"{flag} {key}={value!r} has no value that a label can have",
             f"It has at most {_MOST_PART} letters, digits, and dashes, dots and underscores between them.",
+        )
+
+
+def check_image(text: str, flag: str) -> None:
+    """The name of an image, with a tag or a digest or neither. Raises UsageError."""
+    if not _IMAGE.fullmatch(text):
+        raise UsageError(
+            f"{flag} {text!r} is not the name of an image",
+            "Write it as registry.example/path/name:tag or …/name@sha256:…; the path in lower case.",
         )
 
 

@@ -11,6 +11,7 @@ from agent.job.config import Config, Toleration
 from cli import deploy
 from cli.deploy import Run, plan
 from cli.job_options import parse_pairs, parse_toleration
+from cli.job_values import check_image
 from cli.main import cli
 from common.errors import EidosError, UsageError
 
@@ -178,6 +179,21 @@ def test_flags_that_do_not_go_together(kubeconfig: str) -> None:
         (("--image-pull-secret", "-s"), "--image-pull-secret '-s' is not a name"),
         (("--image", ""), "--image '' is not the name of an image"),
         (("--image", "a b"), "is not the name of an image"),
+        *(
+            (("--image", name), "is not the name of an image")
+            for name in (
+                "UPPER:1",
+                "reg/Case:1",
+                "a:b:c",
+                "a@sha256:abc",
+                "--x",
+                "a//b",
+                "a:",
+                "r:x/a",
+                "a..b",
+                "a\n",
+            )
+        ),
         (("--requests", "cpu=abc"), "--requests cpu='abc' is not an amount"),
         (("--limits", "cpu=-1"), "--limits cpu='-1' is not an amount"),
         (("--limits", "memory=1gb"), "--limits memory='1gb' is not an amount"),
@@ -278,3 +294,22 @@ def test_no_cluster_is_said_before_anything_else(clean_environment: None) -> Non
     result = _run("--deploy-agent")
     assert isinstance(result.exception, EidosError)
     assert "kubeconfig" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "img",
+            "img:1",
+            "a/b/c:v1.2_x-y",
+            "localhost/a",
+            "127.0.0.1:1/x:none",
+            "[::1]:5000/a",
+            "Reg.Example:443/a__b/c--d",
+        ),
+        *("ghcr.io/nvidia/eidos-aggregator:latest", f"a@sha256:{'0' * 64}", f"r.example/a/b:1@sha256:{'af' * 32}"),
+    ],
+)
+def test_names_of_images(name: str) -> None:
+    check_image(name, "--image")
