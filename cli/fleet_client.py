@@ -4,7 +4,7 @@ Answers are limited in size and in time. How requests get there: fleet_transport
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 from urllib.parse import quote, urlencode
@@ -19,6 +19,7 @@ from common.fleet_api import (
     MOST_ITEMS,
     MOST_LINE,
     NDJSON,
+    FactValue,
     FactView,
     GroupList,
     NodeList,
@@ -115,14 +116,11 @@ class FleetClient:
     async def fact(self, name: str) -> FactView:
         """One fact across the fleet, page by page when it is each node's own."""
         path = f"/v1/facts/{quote(name, safe='')}"
-        view = await self._get(path, FactView, {"limit": str(MOST_ITEMS)})
-        own, unknown, after, page = dict(view.own), view.unknown, "", view
-        while page.more > after:
-            after = page.more
-            page = await self._get(path, FactView, {"limit": str(MOST_ITEMS), "after": after})
-            own.update(page.own)
-            unknown = fold_names([*unfold_names(unknown), *unfold_names(page.unknown)])
-        return msgspec.structs.replace(view, own=own, unknown=unknown, more="")
+        pages, after = [await self._get(path, FactView, {"limit": str(MOST_ITEMS)})], ""
+        while pages[-1].more > after:
+            after = pages[-1].more
+            pages.append(await self._get(path, FactView, {"limit": str(MOST_ITEMS), "after": after}))
+        return pages[0] if not pages[0].more else _together(pages)
 
     async def query(self, expression: str) -> QueryResult:
         """Which nodes an expression is true for; all pages of them. Very long expressions travel in a body."""
@@ -255,3 +253,15 @@ class FleetClient:
                 f"{self._transport.name} answers with what is no {wanted}: {told(str(error))}",
                 "Aggregator and eidos may be of versions that do not go together.",
             ) from error
+
+
+def _together(pages: Sequence[FactView]) -> FactView:
+    """Pages of a fact that is each node's own: their values are nodes that have none."""
+    lacking = [name for page in pages for value in page.values for name in unfold_names(value.nodes)]
+    return msgspec.structs.replace(
+        pages[0],
+        values=[FactValue(len(lacking), fold_names(lacking))] if lacking else [],
+        own={node: value for page in pages for node, value in page.own.items()},
+        unknown=fold_names(name for page in pages for name in unfold_names(page.unknown)),
+        more="",
+    )

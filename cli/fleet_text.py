@@ -175,11 +175,11 @@ def _more(count: int) -> Iterator[str]:
 def fact_blocks(view: FactView, colour: bool) -> Iterator[str]:
     """Each value under the nodes that have it; or node by node where each has its own."""
     yield style(f"{view.type.value}.{visible(view.subtype)}.{visible(view.key)}", colour, fg="cyan", bold=True)
+    for node, own in view.own.items():
+        yield f"{style(visible(node), colour, bold=True)}: {shown(own)}"
     for value in view.values:
         yield from _header(value, (), colour)
         yield shown(value.value)
-    for node, own in view.own.items():
-        yield f"{style(visible(node), colour, bold=True)}: {shown(own)}"
     if view.unknown:
         yield from _header(FactValue(len(unfold_names(view.unknown)), view.unknown), (), colour)
         yield "(not known)"

@@ -111,7 +111,10 @@ class FactValue(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class FactView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One fact across the fleet, most common value first; or node by node when it is each node's own."""
+    """One fact across the fleet, most common value first; or node by node when it is each node's own.
+
+    Every node whose facts are in the document is in one of `values`, `own` and `unknown`, of this page or another.
+    """
 
     type: MeasurementType
     subtype: str

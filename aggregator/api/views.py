@@ -1,6 +1,6 @@
 """What the API shows of the fleet besides the document itself. No HTTP here."""
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -12,6 +12,7 @@ from aggregator.names import unfold_names
 from aggregator.own_facts import Wanted
 from aggregator.run import Run
 from aggregator.unfold import value_by_group
+from aggregator.unread import Unread
 from common.errors import Code, FleetError
 from common.fleet import FleetSnapshot, FoldedSubtype
 from common.fleet_api import FactValue, FactView, NodeView
@@ -57,12 +58,14 @@ def fact(fleet: Fleet, run: Run, document: FleetSnapshot, text: str, after: str,
     if kind is None:
         raise nowhere
     perhaps: FactView | None = None
-    subtypes = _subtypes(document, kind)
+    subtypes, unread = _subtypes(document, kind), Unread.of(document)
     for subtype, key in _readings(subtypes, text):
         folded = subtypes.get(subtype)
-        if folded is not None and key not in folded.scattered and (values := _values(document, folded, key)):
-            return FactView(kind, subtype, key, values)
-        view = _own(fleet, run, Wanted(kind, subtype, key), after, limit)
+        unknown = unread.groups(kind, subtype, key)
+        if folded is not None and key not in folded.scattered and (held := _held(document, folded, key)):
+            unknown = unknown.difference(held)
+            return FactView(kind, subtype, key, _values(document, held, unknown), unknown=_names(document, unknown))
+        view = _own(fleet, run, Wanted(kind, subtype, key), unknown, after, limit)
         if view.own:
             return view
         if view.unknown:
@@ -85,17 +88,26 @@ def _readings(known: Container[str], text: str) -> list[tuple[str, str]]:
     return sorted(cuts, key=lambda cut: (cut[0] not in known, len(cut[0])))
 
 
-def _values(document: FleetSnapshot, folded: FoldedSubtype, key: str) -> list[FactValue]:
+def _held(document: FleetSnapshot, folded: FoldedSubtype, key: str) -> Mapping[int, Scalar]:
+    """The fact by group, of those that have it."""
     having = unfold_indexes(folded.groups) if folded.groups else list(range(len(document.groups)))
     if key in folded.data:
-        return [FactValue(folded.count, _names(document, having), folded.data[key])]
-    differing = next((differing for differing in folded.differs if differing.key == key), None)
-    if differing is None:
-        return []
-    held = dict(value_by_group(differing, having))
+        return dict.fromkeys(having, folded.data[key])
+    return {
+        group: value
+        for differing in folded.differs
+        if differing.key == key
+        for group, value in value_by_group(differing, having)
+    }
+
+
+def _values(document: FleetSnapshot, held: Mapping[int, Scalar], unknown: Container[int]) -> list[FactValue]:
+    """Who has which value, and who has none, but for groups of which nobody knows."""
     by_value: dict[bytes, tuple[Scalar | UnsetType, list[int]]] = {}
-    for group in having:
+    for group in range(len(document.groups)):
         value = held.get(group, UNSET)
+        if value is UNSET and group in unknown:
+            continue
         token = b"" if value is UNSET else msgspec.msgpack.encode(value)
         by_value.setdefault(token, (value, []))[1].append(group)
     values = [
@@ -105,29 +117,34 @@ def _values(document: FleetSnapshot, folded: FoldedSubtype, key: str) -> list[Fa
     return sorted(values, key=lambda value: -value.count)
 
 
-def _names(document: FleetSnapshot, groups: Sequence[int]) -> str:
+def _names(document: FleetSnapshot, groups: Iterable[int]) -> str:
     """Names of several groups as one set. Names that stand in the table are written out."""
     return fold_names(
         name for group in groups for name in unfold_names(document.groups[group].nodes, document.node_table)
     )
 
 
-def _own(fleet: Fleet, run: Run, wanted: Wanted, after: str, limit: int) -> FactView:
-    """A fact that is each node's own, read node by node."""
+def _own(fleet: Fleet, run: Run, wanted: Wanted, unread: Container[int], after: str, limit: int) -> FactView:
+    """A fact that is each node's own, read node by node; `values` are those who have none."""
     found: dict[str, Scalar] = {}
+    lacking: list[str] = []
     unknown: list[str] = []
     last = more = ""
-    for name in _after(sorted(run.group_of()), after):
+    groups = run.group_of()
+    for name in _after(sorted(groups), after):
         values = fleet.own_values(name, [wanted])
-        if values is None:
+        if values is None or (values[0] is UNSET and groups[name].group in unread):
             unknown.append(name)
-        elif values[0] is not UNSET:
-            if len(found) == limit:
-                more = last
-                break
+        elif values[0] is UNSET:
+            lacking.append(name)
+        elif len(found) == limit:
+            more = last
+            break
+        else:
             found[name] = values[0]
         last = name
-    return FactView(wanted.kind, wanted.subtype, wanted.key, own=found, unknown=fold_names(unknown), more=more)
+    none = [FactValue(len(lacking), fold_names(lacking))] if lacking else []
+    return FactView(wanted.kind, wanted.subtype, wanted.key, none, found, fold_names(unknown), more)
 
 
 def _after(names: Iterable[str], after: str) -> Iterator[str]:

@@ -11,13 +11,15 @@ import trustme
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from aggregator.ledger import Expected
+from aggregator.run import Run, RunRequest
 from cli import fleet_client
 from cli.fleet_client import FleetClient, connected
 from cli.fleet_run import drawn, take
 from cli.fleet_transport import Connection
 from common.errors import Code, EidosError
 from common.fleet import FleetMetadata, FleetSnapshot, NodeState, Summary
-from common.fleet_api import FactView, NodeList, NodeView, Progress, RunBody, RunState, WatchAlive
+from common.fleet_api import FactValue, FactView, NodeList, NodeView, Progress, RunBody, RunState, WatchAlive
 from common.model import MeasurementType
 from tests.cli.conftest import Demo
 
@@ -245,7 +247,11 @@ async def test_pages_that_lead_nowhere_end() -> None:
 
 
 async def test_pages_of_a_fact_are_one_view() -> None:
-    pages = {"": {"own": {"a1": 1}, "unknown": "n1,n3", "more": "n3"}, "n3": {"own": {"n5": 2}, "unknown": "n4"}}
+    pages: dict[str, dict[str, object]] = {
+        "": {"own": {"a1": 1}, "unknown": "n1,n3", "more": "n3"},
+        "n3": {"own": {"n5": 2}, "unknown": "n4", "values": [{"count": 2, "nodes": "n[6-7]"}], "more": "n7"},
+        "n7": {"own": {"n8": 3}, "values": [{"count": 1, "nodes": "n9"}]},
+    }
 
     async def handler(request: web.Request) -> web.StreamResponse:
         page = pages[request.query.get("after", "")]
@@ -253,7 +259,8 @@ async def test_pages_of_a_fact_are_one_view() -> None:
 
     async with serving(handler) as client:
         view = await client.fact("OS.s.k")
-    assert view == FactView(MeasurementType.OS, "s", "k", own={"a1": 1, "n5": 2}, unknown="n[1,3-4]")
+    lacking = [FactValue(3, "n[6-7,9]")]
+    assert view == FactView(MeasurementType.OS, "s", "k", lacking, {"a1": 1, "n5": 2, "n8": 3}, "n[1,3-4]")
 
 
 async def test_names_are_escaped_in_paths() -> None:
@@ -271,7 +278,7 @@ async def test_names_are_escaped_in_paths() -> None:
 
 def test_what_progress_shows() -> None:
     line = Progress(
-        "r", RunState.COLLECTING, 9, 2, 1.25, {"ok": 1, "partial": 1}, ["a", "b\x1b[2J"], {"gpu (timeout)": 1}
+        "r", RunState.COLLECTING, 9, 2, 1.25, {"ok": 1, "partial": 1}, ["a", "b\x1b[2J"], {"gpu (timeout)": 1}, 7
     )
     text = str(drawn(line))
     assert text.splitlines() == [
@@ -279,6 +286,18 @@ def test_what_progress_shows() -> None:
         "slowest: a, b\\x1b[2J and 5 more",
         "failing: gpu (timeout) on 1",
     ]
+
+
+def test_progress_names_nobody_as_slow_who_is_not_waited_for() -> None:
+    run = Run("r", RunRequest())
+    run.begin([Expected(name) for name in ("stopped", "killed", "never-there")])
+    for name in ("stopped", "killed"):
+        run.await_answer(name)
+    run.settle_one("killed", None)
+    assert str(drawn(run.progress())).splitlines()[1:] == ["slowest: stopped"]
+    for number in range(6):
+        run.await_answer(f"n{number}")
+    assert str(drawn(run.progress())).splitlines()[1].endswith(" and 2 more")
 
 
 def test_types_agree_with_what_they_are_sent_as() -> None:
