@@ -6,6 +6,7 @@ from common.errors import ClusterError, Code
 from common.kube.call import path_of
 from common.kube.client import Kube
 from common.kube.errors import KubeError
+from common.kube.namespaces import to_see_content
 from common.kube.permissions import Permission, check, refuse_missing
 from common.kube.together import together
 from common.kube.types import Metadata
@@ -133,6 +134,8 @@ async def check_permissions(kube: Kube, items: list[Item], found: Found, *, remo
         needed += [item.permission("delete")] if removing else []
         if removing and item.kind == "Namespace":
             needed += [Permission(verb, resource, group, here) for resource, group in _REMOVED for verb in _BOTH]
+            if item.path not in found:  # it goes, unless somebody has put something into it
+                needed += [item.permission("list"), item.permission("watch"), *await to_see_content(kube, here)]
         if item.kind == "APIService":
             needed += [item.permission("list"), item.permission("watch")]
     refuse_missing(await check(kube, needed), _ASK)

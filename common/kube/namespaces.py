@@ -8,6 +8,7 @@ from common.kube.call import path_of
 from common.kube.client import Kube
 from common.kube.discovery import namespaced_resources
 from common.kube.errors import KubeError
+from common.kube.permissions import Permission
 from common.kube.together import together
 from common.kube.types import Metadata
 
@@ -41,6 +42,13 @@ async def first_content(kube: Kube, namespace: str, goes_anyway: Callable[[str, 
     everything = await namespaced_resources(kube)
     rest = [place for place in everything if place not in likely and place[1] not in _UNTOLD]
     return await _first(kube, namespace, goes_anyway, rest)
+
+
+async def to_see_content(kube: Kube, namespace: str) -> list[Permission]:
+    """What `first_content` needs in the namespace. Raises KubeError."""
+    everything = await namespaced_resources(kube)
+    groups = [(version.rpartition("/")[0], resource) for version, resource in everything if resource not in _UNTOLD]
+    return [Permission("list", resource, group, namespace) for group, resource in groups]
 
 
 async def _first(

@@ -6,12 +6,13 @@ import pytest
 
 from common.errors import ClusterError, Code
 from common.kube.client import Kube
-from installer import removal, temporary
+from installer import preflight, removal, temporary
 from installer.applying import apply_all
 from installer.objects import build
 from installer.rendering import render
 from installer.settings import Settings
 from installer.workflow import Observer, Plan, Report
+from tests.agent.job.fake import JobApi
 from tests.fakes.apiserver import FakeApiServer, Fault
 from tests.installer.test_leftovers import OURS, api, kube, named, target
 
@@ -94,3 +95,20 @@ async def test_what_an_aggregator_wrote_before_is_not_touched(api: FakeApiServer
             pytest.fail("installed")
     assert names(api, plural) == [name]
     assert names(api, "clusterroles") == []
+
+
+async def test_rights_that_only_the_removal_needs_are_asked_for_first() -> None:
+    """To find out whether somebody has put something into a namespace of ours, and that it is gone."""
+    items = build(Settings())
+    (namespace,) = (item for item in items if item.kind == "Namespace")
+    api = JobApi()
+    with api:
+        api.denied = {("list", "widgets"), ("list", "namespaces"), ("watch", "namespaces")}
+        async with Kube(target(api)) as kube:
+            await preflight.check_permissions(kube, items, {})
+            # In a namespace that was there nothing is looked for, and it stays.
+            await preflight.check_permissions(kube, items, {namespace.path: {}}, removing=True)
+            with pytest.raises(ClusterError) as refused:
+                await preflight.check_permissions(kube, items, {}, removing=True)
+    assert "list or watch namespaces" in refused.value.message
+    assert "list widgets.example.com in namespace eidos" in refused.value.message
