@@ -145,6 +145,7 @@ class Run:
             states={state.value: states[state] for state in NodeState if states[state]},
             waiting=waiting,
             reasons=dict(reasons.most_common(10)),
+            awaited=len(self._open),
         )
 
     async def watch(self, every: float = 0.25) -> AsyncIterator[Progress]:

@@ -93,7 +93,7 @@ def drawn(progress: Progress) -> "RenderableType":
         text.append(f"  {state} {count}", _COLOUR.get(state, "red"))
     text.append(f"  {progress.seconds:.1f} s", "dim")
     if progress.waiting:
-        more = progress.expected - progress.answered - len(progress.waiting)
+        more = progress.awaited - len(progress.waiting)
         names = ", ".join(visible(name) for name in progress.waiting)
         text.append(f"\nslowest: {names}" + (f" and {more} more" if more > 0 else ""), "dim")
     for reason, count in list(progress.reasons.items())[:_LONGEST]:

@@ -65,6 +65,8 @@ class Progress(msgspec.Struct, frozen=True, rename="kebab"):
     """Some of the nodes that have been asked and have not answered."""
     reasons: dict[str, int]
     """Why nodes failed, and how many."""
+    awaited: int = 0
+    """How many nodes have been asked and have not answered."""
 
 
 class NodeView(msgspec.Struct, frozen=True, omit_defaults=True, rename="kebab"):
