@@ -84,18 +84,24 @@ class Api:
         document: Document = json.loads(self.text("GET", path))
         return document
 
-    def create_all(self, path: str, bodies: Sequence[Document], connections: int = 8) -> None:
+    def create_all(self, path: str, bodies: Sequence[Document]) -> None:
         """Creates every object below `path`, over several connections."""
+        self._all([("POST", path, body) for body in bodies])
 
-        def create(part: Sequence[Document]) -> None:
+    def delete_all(self, paths: Sequence[str]) -> None:
+        """Deletes every one of these objects, over several connections."""
+        self._all([("DELETE", path, None) for path in paths])
+
+    def _all(self, requests: Sequence[tuple[str, str, Document | None]], connections: int = 8) -> None:
+        def ask(part: Sequence[tuple[str, str, Document | None]]) -> None:
             try:
-                for body in part:
-                    self.text("POST", path, body)
+                for method, path, body in part:
+                    self.text(method, path, body)
             finally:
                 self.close()
 
         with ThreadPoolExecutor(connections) as pool:
-            list(pool.map(create, (bodies[start::connections] for start in range(connections))))
+            list(pool.map(ask, (requests[start::connections] for start in range(connections))))
 
     def wait_ready(self, timeout: float) -> None:
         """Waits until `/readyz` says ok; raises TimeoutError with what it said last."""

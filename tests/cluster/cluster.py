@@ -177,8 +177,18 @@ class Cluster:
     def remove_kwok(self) -> None:
         """Deletes every fake node and ends kwok, so that the next test sees the real nodes only."""
         self.control_plane.stop_manager()
+        fake = self.api.get(f"/api/v1/nodes?labelSelector={kwok.SELECTOR}")["items"]
         self.api.text("DELETE", f"/api/v1/nodes?labelSelector={kwok.SELECTOR}", timeout=300)
         self.control_plane.stop_kwok()
+        # The manager would look at them for a minute first.
+        names = {node["metadata"]["name"] for node in fake}
+        self.api.delete_all(
+            [
+                "/api/v1/namespaces/{namespace}/pods/{name}?gracePeriodSeconds=0".format_map(pod["metadata"])
+                for pod in self.api.get("/api/v1/pods")["items"]
+                if pod["spec"].get("nodeName") in names
+            ]
+        )
         self.control_plane.start_manager()
 
     def ready_nodes(self) -> set[str]:
