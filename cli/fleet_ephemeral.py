@@ -18,7 +18,8 @@ def check(flags: dict[str, Any]) -> None:
     """Raise UsageError for flags that contradict each other."""
     if flags["ephemeral"] and is_flag("server"):
         raise UsageError("--ephemeral makes an aggregator of its own", "Leave out --server.")
-    if not flags["ephemeral"] and (given := install_options.given(flags)):
+    given = install_options.given(flags) + (["--timeout"] if is_flag("timeout") else [])
+    if given and not flags["ephemeral"]:
         raise UsageError(f"{given[0]} means nothing without --ephemeral")
 
 

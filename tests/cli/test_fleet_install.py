@@ -65,6 +65,7 @@ def test_a_dry_run_into_a_file(tmp_path: Path) -> None:
         (["install", "--agent-image", ""], "--agent-image '' is not the name of an image"),
         (["upgrade", "--aggregator-image", "a b"], "--aggregator-image 'a b' is not the name of an image"),
         (["install", "--timeout", "soon"], "Invalid value for '--timeout'"),
+        (["snapshot", "--timeout", "1m"], "--timeout means nothing without --ephemeral"),
         (["snapshot", "--agent-image", "a"], "--agent-image means nothing without --ephemeral"),
         (["snapshot", "--ephemeral", "--server", "https://x"], "--ephemeral makes an aggregator of its own"),
         (["uninstall", "--context", "prod", "--yes"], "prod"),
