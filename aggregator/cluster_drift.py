@@ -1,7 +1,7 @@
 """What changed in the cluster from one document to the next. Pure.
 
 Taints and labels are compared on nodes that are in both documents: a node that came or went has not changed. What
-either side could not read, or sets aside as scattered, is no change.
+either side could not read, was not asked for, or sets aside as scattered, is no change.
 """
 
 from collections import defaultdict
@@ -13,6 +13,7 @@ from msgspec import UNSET
 
 from aggregator.drift import Change
 from aggregator.names import ledger_nodes, unfold_names
+from aggregator.uncollected import cluster_kinds
 from common.fleet import ClusterFacts, FleetSnapshot, NodeLabel, NodeTaint
 from common.fleet_api import DriftFact
 from common.model import MeasurementType, Scalar, State
@@ -27,6 +28,8 @@ def cluster_drift(before: FleetSnapshot, after: FleetSnapshot) -> list[DriftFact
     """Facts that changed and are no node's."""
     old, new = before.cluster, after.cluster
     if old is UNSET or new is UNSET or old.id == new.id:
+        return []
+    if MeasurementType.K8S not in cluster_kinds(before) & cluster_kinds(after):
         return []
     old_facts, new_facts = _facts(old), _facts(new)
     changed = []
@@ -61,7 +64,9 @@ def _unread(cluster: ClusterFacts, subtype: str) -> bool:
 def topology_drift(before: FleetSnapshot, after: FleetSnapshot) -> Iterator[Change]:
     """Taints and labels of nodes that changed, those of most nodes first."""
     old, new = before.cluster, after.cluster
-    if old is UNSET or new is UNSET or old.id == new.id or not (_has_topology(old) and _has_topology(new)):
+    if old is UNSET or new is UNSET or old.id == new.id:
+        return
+    if _TOPOLOGY not in cluster_kinds(before) & cluster_kinds(after):
         return
     old_values, new_values = _by_place(before, old), _by_place(after, new)
     scattered = {("label", key) for key in (*old.scattered, *new.scattered)}
@@ -77,10 +82,6 @@ def topology_drift(before: FleetSnapshot, after: FleetSnapshot) -> Iterator[Chan
         alike.setdefault(msgspec.msgpack.encode(changed), ([], changed))[0].append(node)
     for nodes, changed in sorted(alike.values(), key=lambda change: -len(change[0])):
         yield Change(nodes, changed)
-
-
-def _has_topology(cluster: ClusterFacts) -> bool:
-    return any(line.type is _TOPOLOGY for line in cluster.collection)
 
 
 def _by_place(document: FleetSnapshot, cluster: ClusterFacts) -> Mapping[_Place, Mapping[str, str]]:

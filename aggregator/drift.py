@@ -1,6 +1,6 @@
 """What changed from one document of the fleet to the next: nodes that changed alike, and in which facts. Pure.
 
-Stable facts only, group by group. What either side could not read, or sets aside as scattered, is no change. What
+Stable facts only. What either side could not read, was not asked for, or sets aside as scattered, is no change. What
 comes or goes with another version of a node's agent, and is reported on no node by agents of one of the two, is told
 apart: it may be the agent that knows more or less. (Of K8s, which the aggregator reads, the same with its version.)
 """
@@ -13,6 +13,7 @@ from typing import NamedTuple
 from msgspec import UNSET, UnsetType
 
 from aggregator.names import unfold_names
+from aggregator.uncollected import uncollected
 from aggregator.unfold import value_by_group
 from aggregator.unread import NOBODY, Unread
 from aggregator.vocabulary import Vocabulary, version_of_nodes
@@ -54,6 +55,7 @@ class _Comparison:
         self._groups = len(before.groups), len(after.groups)
         self._versions = _Versions(before, after)
         self._unread = Unread.of(before), Unread.of(after)
+        self._uncollected = uncollected(before), uncollected(after)
         self._scattered = _scattered(before) | _scattered(after)
         self._facts: list[DriftFact] = []
         self._changed = [array("L") for _ in moved]
@@ -65,7 +67,9 @@ class _Comparison:
         if place in self._scattered:
             return
         unread, now_unread = (
-            self._unread[side].groups(*place) if len(values) < self._groups[side] else NOBODY
+            self._unread[side].groups(*place) | self._uncollected[side][place[0]]
+            if len(values) < self._groups[side]
+            else NOBODY
             for side, values in enumerate((old, new))
         )
         known: dict[tuple[object, ...], int] = {}

@@ -1,14 +1,17 @@
 """What changed between two documents of a fleet, as a document: nodes that changed alike, and the cluster. Pure."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Set
 
 import msgspec
 
 from aggregator.cluster_drift import cluster_drift, topology_drift
 from aggregator.drift import drift
 from aggregator.names import ledger_nodes
+from aggregator.uncollected import cluster_kinds, uncollected
+from common.diff import Incomparable
 from common.fleet import FleetSnapshot
 from common.fleet_api import DriftFact
+from common.model import MeasurementType
 from common.nodeset import fold_names
 
 
@@ -43,6 +46,8 @@ class FleetDiff(msgspec.Struct, frozen=True, kw_only=True):
     """Facts of the cluster itself that changed."""
     changes: list[FleetChange]
     """Those of most nodes first."""
+    incomparable: list[Incomparable]
+    """Measurement types that only one of the documents is about."""
 
     @property
     def has_drift(self) -> bool:
@@ -73,7 +78,21 @@ def fleet_diff(
         removed=fold_names(old - new),
         cluster=kept(cluster_drift(before, after)),
         changes=[change for change in together.values() if change.facts or change.incomparable],
+        incomparable=[entry for entry in _incomparable(before, after) if not is_ignored(entry.type.value)],
     )
+
+
+def _incomparable(before: FleetSnapshot, after: FleetSnapshot) -> Iterator[Incomparable]:
+    old, new = _kinds(before), _kinds(after)
+    for kind in MeasurementType:
+        if (kind in old) != (kind in new):
+            yield Incomparable(kind, "after" if kind in old else "before", "not collected")
+
+
+def _kinds(document: FleetSnapshot) -> Set[MeasurementType]:
+    """Measurement types that a document is about, of whatever node, or of the cluster."""
+    groups = uncollected(document)
+    return {kind for kind in MeasurementType if len(groups[kind]) < len(document.groups)} | cluster_kinds(document)
 
 
 def _side(document: FleetSnapshot) -> FleetSide:

@@ -28,6 +28,10 @@ def fleet_lines(result: FleetDiff, colour: bool) -> Iterator[str]:
         if nodes:
             yield ""
             yield f"{style(word, colour, bold=True)}  {names(nodes)} ({len(unfold_names(nodes))})"
+    if result.incomparable:
+        yield ""
+        yield style("Not compared", colour, fg="yellow", bold=True)
+        yield from aligned(((f"  {of.type.value}", of.side, of.reason) for of in result.incomparable), header=None)
     yield ""
     yield _summary(result, colour)
 
@@ -51,7 +55,8 @@ def _name(fact: DriftFact) -> str:
 
 def _summary(result: FleetDiff, colour: bool) -> str:
     if not result.has_drift:
-        return f"{style('No drift', colour, fg='green', bold=True)}."
+        verdict = "No drift in what could be compared" if result.incomparable else "No drift"
+        return f"{style(verdict, colour, fg='green', bold=True)}."
     changed = [change for change in result.changes if change.facts]
     nodes = {name for change in changed for name in unfold_names(change.nodes)}
     facts = sum(len(change.facts) for change in changed)

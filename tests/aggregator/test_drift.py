@@ -60,6 +60,15 @@ def test_what_could_not_be_read_has_not_changed() -> None:
     assert list(drift(good, gone)) == [Change(["n"], [DriftFact(OS, "x", "k", 1, UNSET)])]
 
 
+def test_what_a_node_was_not_asked_for_has_not_come() -> None:
+    """It was asked for some types only, was lost, and is back: others were asked for all."""
+    other = made("m", {(OS, "x"): {"k": 1}, (GPU, "y"): {"z": 1}})
+    asked = CollectionEntry("os", OS, State.OK, subtypes=("x",))
+    lost = document_of(other, made("n", {(OS, "x"): {"k": 1}}, asked))
+    back = document_of(other, made("n", {(OS, "x"): {"k": 2}, (GPU, "y"): {"z": 1}}))
+    assert list(drift(lost, back)) == [Change(["n"], [DriftFact(OS, "x", "k", 1, 2)])]
+
+
 def test_a_whole_node_replaced() -> None:
     old, new = snapshot(PROFILES[0], "n"), snapshot(PROFILES[4], "n")
     (change,) = drift(document_of(old), document_of(new))

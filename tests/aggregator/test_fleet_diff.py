@@ -6,13 +6,14 @@ from aggregator.cluster_facts import Read, fold_cluster
 from aggregator.fleet_diff import FleetChange, fleet_diff
 from aggregator.ledger import Expected
 from aggregator.names import NodeNames
-from common.diff import Ignore
+from common.diff import Ignore, Incomparable
 from common.fleet import FleetSnapshot
 from common.fleet_api import DriftFact
-from common.model import Collected, MeasurementType, Ok, Scalar
+from common.model import Collected, CollectionEntry, MeasurementType, Ok, Scalar, State
 from tests.aggregator.query.test_facts import document_of, made
 
-OS, K8S, TOPOLOGY = MeasurementType.OS, MeasurementType.K8S, MeasurementType.NODE_TOPOLOGY
+OS, GPU, SYSTEMD = MeasurementType.OS, MeasurementType.GPU, MeasurementType.SYSTEMD
+K8S, TOPOLOGY = MeasurementType.K8S, MeasurementType.NODE_TOPOLOGY
 
 
 def fleet(version: str, zone: str, **nodes: Scalar) -> FleetSnapshot:
@@ -57,3 +58,35 @@ def test_more_changes_than_a_watcher_is_told_of() -> None:
     before = fleet("v1", "a", **{f"n{n}": 0 for n in range(30)})
     after = fleet("v1", "a", **{f"n{n}": n + 1 for n in range(30)})
     assert len(fleet_diff(before, after).changes) == 30
+
+
+def test_what_was_not_asked_for_is_not_compared() -> None:
+    """Even where agents have told in an earlier run how its collectors ended."""
+    kinds = {OS: "x", GPU: "y", SYSTEMD: "z"}
+    lines = [CollectionEntry(kind.value, kind, State.OK, subtypes=(name,)) for kind, name in kinds.items()]
+
+    def of(value: int, *asked: MeasurementType) -> FleetSnapshot:
+        whole = document_of(made("n1", {place: {"k": value} for place in kinds.items()}, *lines))
+        return replace(whole, measurements=[part for part in whole.measurements if part.type in asked])
+
+    result = fleet_diff(of(1, OS), of(1, GPU, SYSTEMD))
+    assert not result.has_drift
+    assert [(entry.type, entry.side) for entry in result.incomparable] == [
+        (GPU, "before"),
+        (OS, "after"),
+        (SYSTEMD, "before"),
+    ]
+    result = fleet_diff(of(1, *kinds), of(2, OS))
+    assert result.changes == [FleetChange(1, "n1", [DriftFact(OS, "x", "k", 1, 2)])]
+    assert [(entry.type, entry.side) for entry in result.incomparable] == [(GPU, "after"), (SYSTEMD, "after")]
+    assert fleet_diff(of(1, *kinds), of(1, *kinds)).incomparable == []
+
+
+def test_the_cluster_was_not_asked_for() -> None:
+    document = replace(fleet("v1", "a", n1=1), collection=[])
+    expected = [Expected("n1", labels={"zone": "a"})]
+    labels = replace(document, cluster=fold_cluster(Read(None, expected), NodeNames(["n1"])))
+    for before, after, side in ((document, labels, "after"), (labels, document, "before")):
+        result = fleet_diff(before, after)
+        assert not result.has_drift
+        assert result.incomparable == [Incomparable(K8S, side, "not collected")]

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from msgspec.structs import replace
 
+from aggregator.published import read_published
 from cli.main import run
 from common.fleet import FleetMetadata
 from common.formats import Format, dump_plain
@@ -171,6 +172,22 @@ def test_two_fleets(fleets: tuple[str, str], capsys: pytest.CaptureFixture[str])
     assert run(["diff", *fleets, "--format", "json", "--ignore", "NodeTopology.label.*"]) == 0
     written = json.loads(capsys.readouterr().out)
     assert (written["kind"], len(written["changes"])) == ("FleetSnapshotDiff", 1)
+
+
+def test_fleets_asked_for_different_things(
+    fleets: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = replace(read_published(Path(fleets[0]).read_bytes(), fleets[0]), measurements=[], collection=[])
+    (tmp_path / "c.yaml").write_bytes(dump_plain(document, Format.YAML))
+    assert run(["diff", fleets[0], str(tmp_path / "c.yaml"), "--fail-on-drift"]) == 0
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "Not compared",
+        "  GPU      after  not collected",
+        "  OS       after  not collected",
+        "  SystemD  after  not collected",
+        "",
+        "No drift in what could be compared.",
+    ]
 
 
 def test_a_fleet_and_a_node_are_not_compared(
