@@ -1,5 +1,6 @@
 """One node's values of some facts, read from the node's content: for facts that the folded document does not hold."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -7,11 +8,16 @@ from msgspec import UNSET, UnsetType
 
 from aggregator.catalog import Catalog
 from aggregator.nodes import Known, Node
+from common.errors import UsageError
 from common.folded_keys import split_key
 from common.model import MeasurementType, Scalar
 from common.section import Own, restored
 
+MOST_PARTS: Final = 16
+"""Most parts of a fact's name behind its type: it can be read in as many ways."""
+
 _TOLD: Final = (MeasurementType.K8S, "node")
+_ONE_OF_SEVERAL: Final = re.compile(r"(.+\[)([0-9]{1,9})\]", re.DOTALL)
 
 
 class Wanted(NamedTuple):
@@ -67,8 +73,18 @@ def held_as(data: Mapping[str, object], key: str) -> str | None:
     """The key that holds this one: itself, or for `x[3]` the folded `x[0-7]`."""
     if key in data:
         return key
-    name, indexes = split_key(key)
-    if len(indexes) != 1:
+    one = _ONE_OF_SEVERAL.fullmatch(key)
+    if one is None:
         return None
-    beginning = f"{name}["
-    return next((k for k in data if k.startswith(beginning) and indexes[0] in split_key(k)[1]), None)
+    return next((k for k in data if k.startswith(one[1]) and int(one[2]) in split_key(k)[1]), None)
+
+
+def ways_to_read(parts: Sequence[str]) -> list[tuple[str, str]]:
+    """A fact's name as subtype and key, the shortest subtype first: both have dots of their own.
+
+    `SystemD.containerd.service.Delegate`. Each may have to be looked for on every node. Raises UsageError beyond
+    MOST_PARTS.
+    """
+    if len(parts) > MOST_PARTS:
+        raise UsageError(f"{'.'.join(parts)[:60]!r}… has more than {MOST_PARTS} parts between dots")
+    return [(".".join(parts[:cut]), ".".join(parts[cut:])) for cut in range(1, len(parts))]

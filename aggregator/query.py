@@ -20,6 +20,7 @@ from aggregator.query_facts import FactTable, Row, usable
 from aggregator.query_names import Name, Named, find_names, variable
 from aggregator.query_words import refusal, undecided
 from aggregator.run import Run
+from aggregator.turns import Turns
 from common.errors import Code, FleetError, UsageError
 from common.fleet import FleetSnapshot
 from common.fleet_api import Match, QueryBody, QueryGroup, QueryResult
@@ -27,8 +28,6 @@ from common.nodeset import fold_names
 
 _log: Final = logging.getLogger(__name__)
 
-_AT_ONCE: Final = 2
-_WAITING: Final = 32
 _SECONDS: Final = 5
 """Of the child's own time; it may wait for a processor for as long again."""
 _MOST_REQUEST: Final = 16 << 20
@@ -47,8 +46,7 @@ class Queries:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._waiting = 0
+        self._turns = Turns()
 
     async def answer(self, body: QueryBody, run: Run, document: FleetSnapshot) -> QueryResult:
         """What the expression gives on the nodes of a document.
@@ -57,16 +55,10 @@ class Queries:
         queries wait already.
         """
         named = find_names(body.expression)
-        if self._waiting >= _WAITING:
-            raise FleetError(Code.FLEET_BUSY, "too many queries wait for their turn", "Try again later.")
-        self._waiting += 1
-        try:
-            async with self._turns:
-                with self._fleet.reading_content():
-                    table = await beside(self._table, named, document)
-                answer = await _evaluate(await beside(_request, named, table.rows))
-        finally:
-            self._waiting -= 1
+        async with self._turns.taken():
+            with self._fleet.reading_content():
+                table = await beside(self._table, named, document)
+            answer = await _evaluate(await beside(_request, named, table.rows))
         if answer.fault:
             raise refusal(answer.fault, named)
         return await beside(_result, body, run, document, named, table, answer.verdicts)

@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from aggregator.cluster_facts import cluster_subtypes
 from aggregator.names import unfold_names
-from aggregator.own_facts import Wanted, held_as
+from aggregator.own_facts import Wanted, held_as, ways_to_read
 from aggregator.query_child import Given, Missing
 from aggregator.query_compared import ValueType, value_type
 from aggregator.query_names import Name
@@ -32,6 +32,8 @@ ReadOwn: TypeAlias = Callable[[str, Sequence[Wanted]], Sequence[Scalar | UnsetTy
 
 _MOST_FACTS: Final = 200_000
 """Facts of whole subtypes in one query."""
+_MOST_READINGS: Final = 1_000_000
+"""Of names on nodes, one by one: seconds of a thread that nobody can end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,11 @@ class FactTable:
         self._facts = 0
         self._is_all_known = True
         columns = [self._column(name) for name in names]
+        if document.summary.folded * sum(len(column.own) for column in columns) > _MOST_READINGS:
+            raise UsageError(
+                f"the expression asks each of {document.summary.folded} nodes for too much",
+                "Name fewer facts that are each node's own, or that no node has.",
+            )
         found: set[int] = set()
         rows: dict[bytes, Row] = {}
         for cells, nodes in self._alike(columns):
@@ -120,7 +127,8 @@ class FactTable:
         return Given(restored(cell.value, node))
 
     def _column(self, name: Name) -> _Column:
-        for subtype, key in name.readings():
+        readings = ways_to_read(name.parts)
+        for subtype, key in readings:
             folded = self._subtypes.get((name.kind, subtype))
             if folded is None:
                 continue
@@ -132,9 +140,9 @@ class FactTable:
         lacking = self._unread.groups(name.kind, name.whole)
         if (folded := self._subtypes.get((name.kind, name.whole))) is not None:
             return _Column(self._whole(folded, name.is_test), lacking)
-        for subtype, key in name.readings():
+        for subtype, key in readings:
             lacking |= self._unread.groups(name.kind, subtype, key)
-        return _Column(unread=lacking, own=[Wanted(name.kind, *reading, stable=False) for reading in name.readings()])
+        return _Column(unread=lacking, own=[Wanted(name.kind, *reading, stable=False) for reading in readings])
 
     def _having(self, folded: FoldedSubtype) -> list[int]:
         return unfold_indexes(folded.groups) if folded.groups else list(range(len(self._document.groups)))

@@ -36,11 +36,6 @@ class Name:
     text: str
     """As written."""
 
-    def readings(self) -> Iterator[tuple[str, str]]:
-        """The ways to read it as subtype and key, the shortest subtype first."""
-        for cut in range(1, len(self.parts)):
-            yield ".".join(self.parts[:cut]), ".".join(self.parts[cut:])
-
     @property
     def whole(self) -> str:
         """Read as the name of a subtype."""

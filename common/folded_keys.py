@@ -13,7 +13,7 @@ from common.nodeset import fold_indexes, unfold_indexes
 
 _FOLDED: Final = re.compile(r"(.+)\[([0-9][0-9,-]*)\]", re.DOTALL)
 _MOST_INDEXES: Final = 4096
-"""Most indexes unfolded in one subtype; keys beyond are compared as they are written."""
+"""Most indexes unfolded in one key, and in one subtype; keys beyond are compared as they are written."""
 
 
 def split_key(key: str) -> tuple[str, list[int]]:
@@ -22,8 +22,8 @@ def split_key(key: str) -> tuple[str, list[int]]:
     if match is None:
         return key, []
     try:
-        return match[1], unfold_indexes(match[2])
-    except UsageError:  # brackets that are part of the name
+        return match[1], unfold_indexes(match[2], _MOST_INDEXES)
+    except UsageError:  # brackets that are part of the name, or too many
         return key, []
 
 

@@ -140,7 +140,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "GET /v1/outliers": Operation(
         _document("The outliers.", OutlierList, tagged=True), (_IF_NONE_MATCH,), problems=(404,)
     ),
-    "GET /v1/facts/{fact}": Operation(_document("Its values.", FactView), (_FACT, _AFTER, _LIMIT), problems=(404,)),
+    "GET /v1/facts/{fact}": Operation(
+        _document("Its values.", FactView), (_FACT, _AFTER, _LIMIT), problems=(404, 429)
+    ),
     "GET /v1/query": Operation(
         _document("The nodes.", QueryResult), (_EXPRESSION, _AFTER, _LIMIT), problems=(404, 429)
     ),

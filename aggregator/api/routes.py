@@ -22,6 +22,7 @@ from aggregator.fleet import Fleet
 from aggregator.run import Run, RunRequest
 from aggregator.selector import Selector
 from aggregator.settings import ApiSettings
+from aggregator.turns import Turns
 from aggregator.users import UserAuthenticator
 from common.errors import Code, FleetError, UsageError
 from common.fleet import NodeState
@@ -42,6 +43,7 @@ class Api:
         self._settings = settings
         self._duty = duty
         self._exposition = Exposition(fleet, duty)
+        self._turns = Turns()
         self._waiting = 0
 
     def routes(self) -> list[web.RouteDef]:
@@ -140,8 +142,9 @@ class Api:
         """One fact across the fleet: values and who has them."""
         run, document = self._fleet.last()
         page = after(request.query), limit(request.query)
-        with self._fleet.reading_content():
-            view = await beside(views.fact, self._fleet, run, document, request.match_info["fact"], *page)
+        async with self._turns.taken():
+            with self._fleet.reading_content():
+                view = await beside(views.fact, self._fleet, run, document, request.match_info["fact"], *page)
         return await render(request, view)
 
     def _find(self, request: web.Request) -> Run:

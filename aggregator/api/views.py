@@ -9,7 +9,7 @@ from aggregator.cluster_facts import cluster_subtypes
 from aggregator.fleet import Fleet
 from aggregator.ledger import timestamp
 from aggregator.names import unfold_names
-from aggregator.own_facts import Wanted
+from aggregator.own_facts import Wanted, ways_to_read
 from aggregator.run import Run
 from aggregator.unfold import value_by_group
 from aggregator.unread import Unread
@@ -82,10 +82,8 @@ def _subtypes(document: FleetSnapshot, kind: MeasurementType) -> dict[str, Folde
 
 
 def _readings(known: Container[str], text: str) -> list[tuple[str, str]]:
-    """The ways to read it: subtypes have dots of their own (`SystemD.containerd.service.Delegate`)."""
-    parts = text.partition(".")[2].split(".")
-    cuts = [(".".join(parts[:cut]), ".".join(parts[cut:])) for cut in range(1, len(parts))]
-    return sorted(cuts, key=lambda cut: (cut[0] not in known, len(cut[0])))
+    """The ways to read it, those first whose subtype there is. Raises UsageError."""
+    return sorted(ways_to_read(text.split(".")[1:]), key=lambda reading: reading[0] not in known)
 
 
 def _held(document: FleetSnapshot, folded: FoldedSubtype, key: str) -> Mapping[int, Scalar]:

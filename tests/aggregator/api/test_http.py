@@ -12,7 +12,9 @@ import aiohttp
 import pytest
 import yaml
 
+from aggregator.api import views
 from aggregator.settings import ApiSettings, RunSettings, Settings
+from common.errors import Code, FleetError
 from common.formats import Format, dump_plain
 from tests.fleet.profiles import PROFILES, snapshot
 from tests.fleet.scene import QUICK_RUNS, Scene, scene, until
@@ -241,6 +243,38 @@ async def test_what_the_caller_has_already_is_not_sent_again(tmp_path: Path) -> 
 async def test_problems(tmp_path: Path, method: str, path: str, options: dict[str, Any], status: int) -> None:
     async with api(tmp_path, join=0) as user:
         assert (await user.problem(method, path, **options))["status"] == status
+
+
+async def test_a_fact_of_many_readings_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """Each is tried on every node, in a thread that nobody can end."""
+    async with api(tmp_path) as user:
+        await user.ask("POST", "/v1/runs")
+        for parts, status in ((17, 400), (4_000, 400), (16, 404)):
+            told = await user.problem("GET", f"/v1/facts/OS{'.a' * parts}")
+            assert told["status"] == status
+        assert "more than 16 parts" in (await user.problem("GET", f"/v1/facts/OS{'.a' * 17}"))["detail"]
+
+
+async def test_facts_take_turns_or_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    began, may_end = threading.Semaphore(0), threading.Event()
+
+    def slow(*_: object) -> None:
+        began.release()
+        may_end.wait(30)
+        raise FleetError(Code.FLEET_NOT_FOUND, "nobody has it")
+
+    async with api(tmp_path) as user:
+        await user.ask("POST", "/v1/runs")
+        monkeypatch.setattr(views, "fact", slow)
+        asked = [asyncio.create_task(user.ask("GET", "/v1/facts/OS.a.b")) for _ in range(35)]
+        for _ in range(2):
+            assert await asyncio.to_thread(began.acquire, timeout=30)
+        await until(lambda: sum(task.done() for task in asked) == 3)
+        assert (await user.get("/v1/nodes/n1"))["kind"] == "Snapshot"
+        assert not began.acquire(blocking=False), "two at a time"
+        may_end.set()
+        statuses = [status for status, _, _ in await asyncio.gather(*asked)]
+        assert sorted(statuses) == [404] * 32 + [429] * 3
 
 
 @pytest.mark.parametrize("path", ["/v1/snapshot", "/v1/nodes", "/v1/nodes/n1", "/v1/facts/x", "/metrics", "/nothing"])

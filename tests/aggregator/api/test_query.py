@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from aggregator import query
+from aggregator import query, turns
 from common.fleet_api import MOST_EXPRESSION, MOST_LINE, QueryBody
 from tests.aggregator.api.test_http import User, api
 
@@ -174,7 +174,7 @@ async def test_hostile_expressions_end_and_cost_the_aggregator_nothing(tmp_path:
 
 
 async def test_many_at_once_take_turns_or_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(query, "_WAITING", 5)
+    monkeypatch.setattr(turns, "_MOST", 5)
     async with api(tmp_path, join=1) as user:
         assert (await user.problem("GET", "/v1/query?expression=true"))["status"] == 404, "no snapshot yet"
         await user.ask("POST", "/v1/runs", json={"seconds": 1})

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 from msgspec import UNSET, UnsetType
 
+from aggregator import query_facts
 from aggregator.document import fleet_snapshot
 from aggregator.fold import fold
 from aggregator.ledger import Entry
@@ -194,6 +195,43 @@ def test_more_facts_than_a_query_may_look_at() -> None:
     document = document_of(*many)
     with pytest.raises(UsageError, match="more than 200,000 facts"):
         FactTable(document, find_names("OS.x.exists(k, true)").names, Reader(*many))
+
+
+@pytest.mark.timeout(10)
+def test_more_readings_than_a_query_may_try() -> None:
+    """A name that no node has is looked for on every node, in as many ways as it has dots."""
+    document, read = document_of(*FLEET), Reader(*FLEET)
+    for name in (f"OS{'.a' * 17}", f"OS.x{'.a' * 1_500}[3]", f"OS{'.a' * 17}['x[0-999999]']"):
+        with pytest.raises(UsageError, match="more than 16 parts"):
+            FactTable(document, find_names(f"has({name})").names, read)
+    assert read.asked == 0
+    assert FactTable(document, find_names(f"has(OS{'.a' * 16})").names, read).nowhere == [f"OS{'.a' * 16}"]
+
+
+def test_more_readings_than_all_nodes_together_are_worth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query_facts, "_MOST_READINGS", 100)
+    document, read = document_of(*FLEET), Reader(*FLEET)
+    FactTable(document, find_names("has(OS.a.b.c.d.e.f) && OS.release.ID == ''").names, read)
+    with pytest.raises(UsageError, match="each of 20 nodes for too much"):
+        FactTable(document, find_names("has(OS.a.b.c.d.e.f) || has(OS.a.b)").names, read)
+
+
+@pytest.mark.parametrize(
+    ("key", "held"),
+    [
+        ("x", "x"),
+        ("x[3]", "x[0-7]"),
+        ("x[9]", None),
+        ("x[0-7]", "x[0-7]"),
+        ("x[0-6]", None),
+        ("y[3]", "y[3]"),
+        ("y[4]", None),
+        ("x[]", None),
+        ("[3]", None),
+    ],
+)
+def test_one_of_several_equal_things(key: str, held: str | None) -> None:
+    assert held_as({"x": 1, "x[0-7]": 2, "y[3]": 3, "y[0-999999]": 4}, key) == held
 
 
 def test_text_with_a_zero_in_it_is_not_its_beginning() -> None:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aggregator.own_facts import ways_to_read
 from aggregator.query_names import MOST_NAMES, Name, find_names
 from common.errors import UsageError
 from common.fleet_api import MOST_EXPRESSION
@@ -67,7 +68,7 @@ def test_a_variable_is_as_long_as_what_it_stands_for() -> None:
 def test_the_ways_to_read_a_name() -> None:
     name = only("SystemD.containerd.service.Delegate")
     assert name.kind is MeasurementType.SYSTEMD
-    assert list(name.readings()) == [("containerd", "service.Delegate"), ("containerd.service", "Delegate")]
+    assert ways_to_read(name.parts) == [("containerd", "service.Delegate"), ("containerd.service", "Delegate")]
     assert name.whole == "containerd.service.Delegate"
 
 
