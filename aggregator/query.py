@@ -8,10 +8,12 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from aggregator.beside import beside
 from aggregator.fleet import Fleet
@@ -24,6 +26,7 @@ from aggregator.turns import Turns
 from common.errors import Code, FleetError, UsageError
 from common.fleet import FleetSnapshot
 from common.fleet_api import Match, QueryBody, QueryGroup, QueryResult
+from common.model import Scalar
 from common.nodeset import fold_names
 
 _log: Final = logging.getLogger(__name__)
@@ -116,7 +119,7 @@ def _result(
 ) -> QueryResult:
     counts = dict.fromkeys(Match, 0)
     matched: list[str] = []
-    groups: list[tuple[Match, Row, str]] = []
+    judged: list[tuple[Match, Row, str]] = []
     for row, verdict in zip(table.rows, verdicts, strict=True):
         match = (
             Match.UNDECIDED if verdict.matches is None else Match.MATCHED if verdict.matches else Match.NOT_MATCHED
@@ -124,9 +127,9 @@ def _result(
         counts[match] += len(row.nodes)
         if match is Match.MATCHED:
             matched.extend(row.nodes)
-        groups.append((match, row, undecided(verdict.reason, named, row.cells)))
+        judged.append((match, row, undecided(verdict.reason, named, row.cells)))
     matched.sort()
-    groups.sort(key=lambda group: (_ORDER[group[0]], -len(group[1].nodes), min(group[1].nodes)))
+    groups, left_out = _groups(named.names, judged)
     rest = [node for node in matched if node > body.after]
     page = rest[: body.limit]
     return QueryResult(
@@ -139,16 +142,33 @@ def _result(
         nodes=fold_names(matched),
         items=page,
         continue_after=page[-1] if len(rest) > len(page) else "",
-        groups=[_group(named.names, *group) for group in groups[:_MOST_GROUPS]],
-        left_out=max(0, len(groups) - _MOST_GROUPS),
+        groups=groups,
+        left_out=left_out,
         nowhere=table.nowhere,
     )
 
 
-def _group(names: Sequence[Name], match: Match, row: Row, reason: str) -> QueryGroup:
-    values = {
+def _groups(names: Sequence[Name], judged: Iterable[tuple[Match, Row, str]]) -> tuple[list[QueryGroup], int]:
+    """What is told of the rows, and of how many more nothing. Rows that differ in nothing that is told are one."""
+    groups: dict[bytes, QueryGroup] = {}
+    members: dict[bytes, list[str]] = defaultdict(list)
+    for match, row, reason in judged:
+        group = QueryGroup(match, 0, "", _values(names, row), reason)
+        alike = msgspec.msgpack.encode(group)
+        groups[alike] = group
+        members[alike].extend(row.nodes)
+    told = sorted(groups, key=lambda alike: (_ORDER[groups[alike].result], -len(members[alike]), min(members[alike])))
+    first = [
+        replace(groups[alike], count=len(members[alike]), nodes=fold_names(members[alike]))
+        for alike in told[:_MOST_GROUPS]
+    ]
+    return first, len(told) - len(first)
+
+
+def _values(names: Sequence[Name], row: Row) -> dict[str, Scalar]:
+    """The single facts; whole subtypes are not shown."""
+    return {
         name.text if not name.is_test else f"has({name.text})": cell.value
         for name, cell in zip(names, row.cells, strict=True)
         if isinstance(cell, Given) and not isinstance(cell.value, dict)
     }
-    return QueryGroup(match, len(row.nodes), fold_names(row.nodes), values, reason)

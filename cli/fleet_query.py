@@ -83,7 +83,7 @@ def _check(expression: str, names: bool) -> None:
 
 
 def lines(result: "QueryResult", colour: bool) -> Iterator[str]:
-    """Numbers, then a line for all nodes that are alike in every fact named."""
+    """Numbers, then a line for all nodes that are alike in every single fact named."""
     from cli.fleet_text import names
     from cli.text import aligned, style, visible
 

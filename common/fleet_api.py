@@ -146,7 +146,7 @@ class Match(StrEnum):
 
 
 class QueryGroup(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Nodes that are alike in every fact the expression names."""
+    """Nodes that are alike in every single fact the expression names, and in what it gave and why."""
 
     result: Match
     count: int

@@ -101,6 +101,20 @@ async def test_what_cannot_be_decided_is_neither(tmp_path: Path) -> None:
         assert answer["groups"][0]["reason"] == "semver: 'ubuntu' is no version"
 
 
+async def test_lines_that_differ_in_nothing_shown_are_one(tmp_path: Path) -> None:
+    """A whole subtype may be another on every node, and no line shows it."""
+    async with api(tmp_path) as user:
+        await user.ask("POST", "/v1/runs")
+        answer = await ask(user, 'OS.release.ID == "ubuntu" && "nouveau" in OS.kmod')
+        assert answer["groups"] == [
+            {"result": "not-matched", "count": 3, "nodes": "n[1-3]", "values": {"OS.release.ID": "ubuntu"}}
+        ]
+        answer = await ask(user, '"nouveau" in OS.kmod || OS.release.VERSION_ID == "24.04"')
+        assert [(group["result"], group["nodes"]) for group in answer["groups"]] == [
+            ("matched", "n3"), ("not-matched", "n[1-2]"),
+        ]  # fmt: skip
+
+
 async def test_pages_of_matching_nodes(tmp_path: Path) -> None:
     async with api(tmp_path) as user:
         await user.ask("POST", "/v1/runs")
