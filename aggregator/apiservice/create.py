@@ -95,7 +95,7 @@ def _unknown(asked: Mapping[str, Any]) -> Iterator[str]:
 def _metadata(asked: Mapping[str, Any]) -> ObjectMeta:
     """What of it is the caller's to say. Raises StatusError (422)."""
     try:
-        metadata = msgspec.convert(asked.get("metadata") or {}, ObjectMeta)
+        metadata = msgspec.convert(_set(asked.get("metadata")), ObjectMeta)
     except msgspec.ValidationError as error:
         raise _wrong("metadata", error) from error
     if metadata.name and not _NAME.fullmatch(metadata.name):
@@ -122,7 +122,7 @@ def _check_pairs(metadata: ObjectMeta) -> None:
 
 def _spec(asked: Mapping[str, Any], name: str) -> FleetSnapshotSpec:
     """What is asked of the fleet. Raises StatusError (422)."""
-    given = asked.get("spec") or {}
+    given = _set(asked.get("spec"))
     if isinstance(given, dict):
         given = {key: value for key, value in given.items() if key in _SPEC_FIELDS}
     try:
@@ -133,6 +133,11 @@ def _spec(asked: Mapping[str, Any], name: str) -> FleetSnapshotSpec:
     if unknown:
         raise _invalid("spec.sections", f"{min(unknown)[:40]!r} is none of {', '.join(MeasurementType)}", name)
     return spec
+
+
+def _set(part: Any) -> Any:
+    """Without fields that are null: kube-apiserver takes them as not set."""
+    return {key: value for key, value in part.items() if value is not None} if isinstance(part, dict) else part or {}
 
 
 def _wrong(part: str, error: msgspec.ValidationError, name: str = "") -> StatusError:

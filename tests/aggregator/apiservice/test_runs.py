@@ -165,6 +165,18 @@ async def test_labels_and_annotations_are_kept_as_given(tmp_path: Path) -> None:
         assert (answer.json["metadata"]["labels"], answer.json["metadata"]["annotations"]) == (labels, annotations)
 
 
+async def test_null_is_what_is_not_set(tmp_path: Path) -> None:
+    """As kube-apiserver has it, and as clients made of Go's types send it."""
+    unset = dict.fromkeys(("creationTimestamp", "labels", "annotations", "generateName", "uid", "resourceVersion"))
+    spec = {"nodes": "n1", **dict.fromkeys(("selector", "sections", "seconds"))}
+    async with served(tmp_path, join=1) as api:
+        answer = await create(api, {**bearing(**unset), "spec": spec, "status": None}, fieldValidation="Strict")
+        assert answer.status == 201, answer.body
+        assert answer.json["spec"] == {"nodes": "n1"}
+        answer = await create(api, {**BODY, "metadata": {**unset, "name": "other"}, "spec": None})
+        assert answer.status == 201, answer.body
+
+
 async def test_a_body_of_another_type(tmp_path: Path) -> None:
     async with served(tmp_path, join=0) as api:
         headers = {"Content-Type": "application/yaml"}
