@@ -247,7 +247,7 @@ class FleetClient:
         try:
             return msgspec.json.decode(content, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            wanted = getattr(kind, "__name__", "event")  # a union has no name
+            wanted = "event" if kind in (_AnyEvent, WatchEvent) else kind.__name__
             raise FleetError(
                 Code.FLEET_FAILED,
                 f"{self._transport.name} answers with what is no {wanted}: {told(str(error))}",

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from cli.text import visible
 from common.errors import Code, EidosError, FleetError, UsageError
@@ -11,6 +12,9 @@ from common.fleet_api import PROBLEM_TYPE, Problem
 
 _LONGEST_TEXT: Final = 400
 """Of what an aggregator says, in a message of ours."""
+
+_NO_SUCH_ADDRESS: Final = f"{PROBLEM_TYPE}not_found"
+"""Not that a node or a fact is not there, which is fleet_not_found."""
 
 _CODE_OF_STATUS: Final[Mapping[int, Code]] = {
     400: Code.USAGE,
@@ -37,9 +41,17 @@ def refusal(
             f"{url} answers with HTTP status {status} and {told(content_type)}, as the API of an aggregator does not",
             "Check --server: agents dial another port than users.",
         )
+    if problem is not None and problem.type == _NO_SUCH_ADDRESS:
+        return FleetError(
+            Code.FLEET_NOT_FOUND,
+            f"the aggregator at {url} does not know what is asked",
+            "Check --server: its address has no path."
+            if urlsplit(url).path
+            else "Aggregator and eidos may be of versions that do not go together.",
+        )
     code = _code(problem, status)
-    detail = told((problem.detail or problem.title) if problem else f"HTTP status {status}")
-    hint = told(problem.hint) if problem else ""
+    detail = told((problem.detail or problem.title) if problem else f"{url} answers with HTTP status {status}")
+    hint = told(problem.hint) if problem else "Try again; the aggregator, or a proxy before it, may be starting anew."
     if code is Code.FLEET_UNAUTHORIZED:
         given = "The token given is not accepted." if has_token else "Give one with --token-file."
         return FleetError(code, f"the aggregator at {url} wants a user's token", given)
@@ -99,9 +111,20 @@ def translated(url: str) -> Iterator[None]:
     except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
         raise FleetError(
             Code.FLEET_FAILED,
-            f"the connection to {url} broke: {told(str(error)) or type(error).__name__}",
+            f"the connection to {url} broke: {_broken(error)}",
             "The aggregator may be starting anew; try again.",
         ) from error
+
+
+def _broken(error: Exception) -> str:
+    import aiohttp
+    from aiohttp.http import HttpProcessingError
+
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "its answer ends in the middle"
+    if isinstance(error, HttpProcessingError):
+        return told(error.message) or "its answer is no HTTP"
+    return told(str(error)) or type(error).__name__
 
 
 def _code(problem: Problem | None, status: int) -> Code:

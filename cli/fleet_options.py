@@ -32,17 +32,27 @@ _SERVER: Final = (
                  help="The user's token.  [env: EIDOS_TOKEN_FILE]"),
 )  # fmt: skip
 
-_OUTPUT: Final = (
-    click.option("-o", "--output", metavar="REF", default="-", show_default=True, shell_complete=suggestions.a_file,
-                 help="Where to write: - or stdout, a file, or cm://NAMESPACE/NAME."),
-    click.option("-t", "--format", "output_format", type=click.Choice(["table", "yaml", "json"]),
-                 help="How to write it.  [default: a table, into a file YAML or JSON by its name]"),
-)  # fmt: skip
+_OUTPUT: Final = click.option("-o", "--output", metavar="REF", default="-", show_default=True,
+                              shell_complete=suggestions.a_file,
+                              help="Where to write: - or stdout, a file, or cm://NAMESPACE/NAME.")  # fmt: skip
 
 
 def fleet_options(function: F) -> F:
-    """The flags of every command that asks an aggregator; `connection` says what they mean."""
-    for option in reversed((*_SERVER, *_OUTPUT)):
+    """The flags of a command that asks an aggregator and shows it; `connection` and `Target` say what they mean."""
+    return _options(function, "a table")
+
+
+def document_options(function: F) -> F:
+    """The same for a command whose output is a document that other programs take: `Target` of `piped="yaml"`."""
+    return _options(function, "a table on a terminal, YAML in a pipe")
+
+
+def _options(function: F, shown: str) -> F:
+    how = click.option(
+        "-t", "--format", "output_format", type=click.Choice(["table", "yaml", "json"]),
+        help=f"How to write it.  [default: {shown}, into a file YAML or JSON by its name]",
+    )  # fmt: skip
+    for option in reversed((*_SERVER, _OUTPUT, how)):
         function = option(function)
     return function
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from cli import install_options
-from cli.fleet_options import Target, connection, fleet_options
+from cli.fleet_options import Target, connection, document_options
 from cli.options import Duration, Text, refuse_empty, split_commas
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ Examples:
               help="Install a fleet, take the snapshot, and remove everything again.")  # fmt: skip
 @install_options.what_options
 @install_options.timeout_option
-@fleet_options
+@document_options
 def command(**flags: Any) -> None:
     """Ask every node now and write what they answer as one FleetSnapshot.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cli.fleet_options import Target, connection, fleet_options
+from cli.fleet_options import Target, connection, document_options, fleet_options
 from cli.options import Text, refuse_empty, split_commas
 from cli.text import colour_wanted
 from common.errors import EidosError, UsageError
@@ -154,7 +154,7 @@ def nodes(states: tuple[str, ...], **flags: Any) -> None:
 
 @click.command("node", epilog=NODE_EXAMPLES)
 @click.argument("name", type=Text(), metavar="NAME")
-@fleet_options
+@document_options
 def node(name: str, **flags: Any) -> None:
     """Write the last known snapshot of one node, exactly as eidos snapshot would have written it there."""
     from cli.fleet_client import ask

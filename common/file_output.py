@@ -193,7 +193,10 @@ def _flush_directory(directory: str) -> None:
 
 
 def _output_error(path: str, error: OSError) -> OutputError:
-    why, hint = _why(error, os.path.dirname(os.path.realpath(path)))
+    directory = os.path.dirname(os.path.realpath(path))
+    why, hint = _why(error, directory)
+    if error.errno == errno.ENOENT and os.path.isdir(directory):  # as /proc and /sys have it
+        why, hint = f"no file can be made in {directory}", "Choose another place."
     return OutputError(f"{path} cannot be written: {why}", hint)
 
 

@@ -226,6 +226,11 @@ def test_the_port_for_agents_is_told_from_that_for_users(fleet: Demo, capsys: py
     assert "Check --server: agents dial another port than users" in error
 
 
+def test_a_path_in_the_address_is_pointed_out(fleet: Demo, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["fleet", "status", "--server", os.environ["EIDOS_SERVER"] + "/foo"]) == 4
+    assert "/foo does not know what is asked. Check --server: its address has no path." in capsys.readouterr().err
+
+
 def test_the_scheme_may_be_left_out(fleet: Demo, capsys: pytest.CaptureFixture[str]) -> None:
     address = os.environ["EIDOS_SERVER"].removeprefix("https://")
     assert " of 7" in out(capsys, "status", "--server", address)

@@ -66,6 +66,8 @@ def problem(code: str, status: int, detail: str, hint: str = "", **headers: str)
          "busy. Later."),
         (saying(503, b"", "text/html", **{"Retry-After": "7"}), Code.FLEET_BUSY, "Try again in 7 s"),
         (saying(504, b"", "text/html"), Code.DEADLINE, "HTTP status 504"),
+        (saying(503, b"{", "application/problem+json"), Code.FLEET_BUSY, "answers with HTTP status 503. Try again"),
+        (problem("not_found", 404, "not found"), Code.FLEET_NOT_FOUND, "does not know what is asked. Aggregator and"),
         (problem("internal", 500, "look at the log"), Code.FLEET_FAILED, "failed: look at the log"),
         (problem("fleet_not_found", 404, "nothing"), Code.FLEET_NOT_FOUND, "nothing"),
         (problem("not_acceptable", 406, "no"), Code.FLEET_FAILED, "no"),
@@ -149,7 +151,7 @@ def progress(state: RunState, **more: object) -> bytes:
 
 def streaming(*lines: bytes) -> Handler:
     async def handler(request: web.Request) -> web.StreamResponse:
-        if request.method == "GET":
+        if request.path.startswith("/v1/runs/"):
             return await problem("fleet_failed", 500, "the run failed: no room")(request)
         return web.Response(body=b"".join(lines), headers={"Content-Type": "application/x-ndjson"})
 
@@ -200,6 +202,21 @@ async def test_reading_is_tried_again_once_when_the_answer_breaks_off(head: byte
     async with serving(handler) as client:
         assert (await client.outliers()).items == []
     assert asked == ["/v1/outliers"] * 2
+
+
+async def test_what_breaks_is_told_without_the_names_of_classes() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n[")
+        request.transport.close()
+        return web.Response()
+
+    async with serving(handler) as client:
+        with pytest.raises(EidosError, match=r"broke: its answer ends in the middle\. The"):
+            await client.outliers()
+    async with serving(streaming(b'{"at": 1}\n')) as client:
+        with pytest.raises(EidosError, match="answers with what is no event: "):
+            await anext(client.watch(1))
 
 
 async def test_a_document_that_others_displaced_is_asked_for_again() -> None:

@@ -165,6 +165,14 @@ def test_places_that_cannot_be_written(obstacles: Path, name: str, words: str, c
     assert not [left for left in os.listdir(obstacles) if left.startswith(".eidos")]
 
 
+def test_a_directory_that_takes_no_files_is_not_called_missing() -> None:
+    why = refused("/proc/eidos.yaml")
+    assert str(why) in (
+        "/proc/eidos.yaml cannot be written: no file can be made in /proc. Choose another place.",
+        "/proc/eidos.yaml cannot be written: permission is denied. Choose a place you may write to.",  # not as root
+    )
+
+
 @pytest.fixture
 def obstacles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with all that a result cannot be written to."""
