@@ -31,6 +31,8 @@ class Told(NamedTuple):
     expected: Expected
     entry: Entry | None
     known: Known | None
+    known_at: float
+    """Its time, which changes in place."""
     connected: bool
     group: Group | None
 
@@ -99,21 +101,22 @@ class NodeSource:
         ledger, groups = self._ledger[1], fleet.latest.group_of() if fleet.latest else {}
         made: dict[str, tuple[Told, Current[NodeSnapshotStatus]]] = {}
         for node in expected:
-            name, seen = node.node, fleet.hub.nodes.get(node.node)
-            told = Told(node, ledger.get(name), known.get(name), bool(seen and seen.link), groups.get(name))
+            name, seen, of = node.node, fleet.hub.nodes.get(node.node), known.get(node.node)
+            connected = bool(seen and seen.link)
+            told = Told(node, ledger.get(name), of, of.at if of else 0.0, connected, groups.get(name))
             before = self._made.get(name)
             made[name] = before if before is not None and told.is_as(before[0]) else (told, self._make(told))
         self._made = made
         return {name: current for name, (_, current) in made.items()}
 
     def _make(self, told: Told) -> Current[NodeSnapshotStatus]:
-        expected, entry, known, connected, group = told
+        expected, entry, known, known_at, connected, group = told
         shown = (self._facts.get(known.facts) if known else None) or Shown()
         status = NodeSnapshotStatus(
             connected=connected,
             state=entry.state.value if entry else "",
             reason=entry.reason if entry else "",
-            collected_at=timestamp(known.at) if known else "",
+            collected_at=timestamp(known_at) if known else "",
             group=group.group if group else UNSET,
             group_id=group.id if group else "",
             gpus=shown.gpus,

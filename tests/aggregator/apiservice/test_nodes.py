@@ -60,6 +60,19 @@ async def test_more_contents_than_are_remembered(tmp_path: Path, monkeypatch: py
             await api.scene.join(NODES[number], number)
 
 
+async def test_when_the_facts_were_collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of some nodes only, and nothing has changed but that."""
+    monkeypatch.setattr(nodes, "_FRESH", 0.0)
+    async with served(tmp_path, join=1) as api:
+        await api.scene.run()
+        known = api.scene.hub.nodes["n1"].known
+        assert known is not None
+        known.at -= 3600
+        before = (await api.get("nodesnapshots/n1"))["status"]["collectedAt"]
+        await api.scene.run(nodes="n1")
+        assert (await api.get("nodesnapshots/n1"))["status"]["collectedAt"] > before
+
+
 async def test_one_object_holds_the_snapshot_as_one_shot_mode_writes_it(tmp_path: Path) -> None:
     async with served(tmp_path) as api:
         await api.scene.run()
