@@ -34,6 +34,10 @@ from common.nodeset import unfold_indexes
 
 _RUN: Final = re.compile(r"[0-9a-z]([-0-9a-z]{0,61}[0-9a-z])?", re.ASCII)
 _ANSWERED: Final = (NodeState.OK, NodeState.PARTIAL)
+_MOST_NODES: Final = 5_000_000
+"""Named by taints and labels together: 20,000 nodes with 250 each."""
+_MOST_GROUPS: Final = 50_000_000
+"""Named by facts and values together."""
 
 
 class _ContradictionError(ValueError):
@@ -107,8 +111,11 @@ def _check_cluster(document: FleetSnapshot, expected: set[str]) -> None:
     if document.cluster is UNSET:
         return
     entries: list[NodeTaint | NodeLabel] = [*document.cluster.taints, *document.cluster.labels]
+    named = 0
     for entry in entries:
         nodes = unfold_names(entry.nodes, document.node_table) if entry.nodes else expected
+        named += len(nodes)
+        _require(named <= _MOST_NODES, "its cluster names nodes too often")
         _require(len(nodes) == entry.count, "a set of nodes in its cluster is not as long as it says")
         _require(expected.issuperset(nodes), "nodes of its cluster are not in its ledger")
 
@@ -129,8 +136,12 @@ def _referred(document: FleetSnapshot) -> Iterator[int]:
     """Every group that is named anywhere."""
     for outlier in document.outliers:
         yield from (outlier.group, outlier.like)
+    named = 0
     for text in _index_sets(document):
-        yield from unfold_indexes(text)
+        indexes = unfold_indexes(text)
+        named += len(indexes)
+        _require(named <= _MOST_GROUPS, "it names groups too often")
+        yield from indexes
 
 
 def _index_sets(document: FleetSnapshot) -> Iterable[str]:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aggregator import published as published_module
 from aggregator.fleet import Fleet
 from aggregator.names import NodeNames
 from aggregator.published import as_run, read_published
@@ -103,6 +104,26 @@ def test_what_contradicts_itself_is_refused(name: str) -> None:
     _spoilt()[name](value)
     with pytest.raises(InputError, match=r"^cm://x/y is not a whole FleetSnapshot: ."):
         read_published(msgspec.json.encode(value), "cm://x/y")
+
+
+def _labelled(value: Any) -> None:
+    labels = [{"key": f"k{number}", "value": "", "count": 200} for number in range(6)]
+    value["cluster"] = {"id": "x", "collection": [], "measurements": [], "labels": labels}
+
+
+def test_what_says_the_same_over_and_over_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few bytes for each time, and hours for all of them."""
+    value = msgspec.json.decode(msgspec.json.encode(document(200)))
+    _labelled(value)
+    content = msgspec.json.encode(value)
+    assert read_published(content, "it").summary.expected == 200
+    monkeypatch.setattr(published_module, "_MOST_NODES", 1_199)
+    with pytest.raises(InputError, match="its cluster names nodes too often"):
+        read_published(content, "it")
+    monkeypatch.setattr(published_module, "_MOST_NODES", 1_200)
+    monkeypatch.setattr(published_module, "_MOST_GROUPS", 3)
+    with pytest.raises(InputError, match="it names groups too often"):
+        read_published(content, "it")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00", b"[]", b"a: &a [*a]", b"kind: FleetSnapshot", b"\xff\xfe"])
