@@ -45,7 +45,9 @@ def command(ctx: click.Context, nodes: int, keep: bool) -> None:
     from cli.interrupts import remembered
     from cli.local_fleet import local_fleet, scratch
     from cli.replay_hosts import cast
+    from common.file_output import check_stream
 
+    check_stream("Redirect it to a file, or to /dev/null.")
     with remembered() as check_interrupt, scratch() as directory:
         began = time.monotonic()
         members = cast(nodes, _here(), directory / "hosts")

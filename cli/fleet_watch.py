@@ -42,6 +42,9 @@ def command(seconds: float | None, output_format: str | None, **flags: Any) -> N
     """
     import asyncio
 
+    from common.file_output import check_stream
+
+    check_stream("Redirect it to a file.")
     form = output_format or ("text" if is_terminal(sys.stdout) else "ndjson")
     try:
         asyncio.run(_follow(connection(flags), seconds, _as_text() if form == "text" else _as_line))

@@ -77,9 +77,11 @@ def run(arguments: list[str] | None = None, name: str = "eidos") -> int:
         return _READER_GONE
     except Exception as error:
         if isinstance(error, OSError) and error.filename is None and error.errno in _UNWRITABLE:
-            # Whatever is read or written otherwise has errors of its own: this is help on its way out.
+            # Whatever is read or written otherwise has errors of its own: this is help or a line on its way out.
+            from common.file_output import stream_error
+
             _abandon_stdout()
-            _say(f"standard output cannot be written: {error.strerror}")
+            _say(str(stream_error(error)))
             return 2
         if os.environ.get("EIDOS_DEBUG"):
             raise

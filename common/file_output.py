@@ -76,16 +76,26 @@ def check_file(path: str) -> None:
 
 def write_stream(content: bytes) -> None:
     """Write to standard output. Raises OutputError when it is closed, full, or nobody reads it any more."""
-    if sys.stdout is None:
-        raise OutputError("standard output cannot be written: it is closed", "Use --output FILE.")
+    check_stream("Use --output FILE.")
     try:
         sys.stdout.flush()
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
     except OSError as error:
         _silence_stdout()
-        why, hint = _why(error, "")
-        raise OutputError(f"standard output cannot be written: {why}", hint) from error
+        raise stream_error(error) from error
+
+
+def check_stream(hint: str) -> None:
+    """Raise OutputError, with this hint, when standard output is closed."""
+    if sys.stdout is None:
+        raise OutputError("standard output cannot be written: it is closed", hint)
+
+
+def stream_error(error: OSError) -> OutputError:
+    """What went wrong with standard output."""
+    why, hint = _why(error, "")
+    return OutputError(f"standard output cannot be written: {why}", hint)
 
 
 def _silence_stdout() -> None:

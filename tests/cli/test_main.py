@@ -211,7 +211,7 @@ def test_a_full_disk_behind_standard_output_is_said(arguments: list[str]) -> Non
             [EIDOS, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
         )
     assert done.returncode == 2
-    assert "o space left" in done.stderr
+    assert "there is no space left on its file system. Make room or choose another place." in done.stderr
     assert "internal error" not in done.stderr
 
 
@@ -220,6 +220,8 @@ def test_a_full_disk_behind_standard_output_is_said(arguments: list[str]) -> Non
     [
         (["snapshot", "--collectors", "release"], 2, "Error: standard output cannot be written: it is closed"),
         (["fleet", "nodes", "--server", "https://127.0.0.1:1"], 4, "Connection refused"),
+        (["fleet", "watch", "--server", "https://127.0.0.1:1"], 2, "it is closed. Redirect it to a file"),
+        (["fleet", "demo"], 2, "it is closed. Redirect it to a file"),
         (["--help"], 0, ""),
     ],
 )
