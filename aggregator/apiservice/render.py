@@ -16,6 +16,7 @@ T = TypeVar("T")
 PIECE: Final = 1 << 16
 """Bytes that are worth a write."""
 _META: Final = "meta.k8s.io/v1"
+_PARTIAL: Final = "PartialObjectMetadata"
 _WHOLES_AT_ONCE: Final = 16
 _ROW_OBJECTS: Final = {Form.TABLE: Form.METADATA, Form.TABLE_OF_OBJECTS: Form.PLAIN, Form.TABLE_ALONE: None}
 
@@ -37,8 +38,7 @@ class Renderer(Generic[T]):
         item = self._source.item(stored)
         if form is Form.PLAIN:
             return msgspec.json.encode(item)
-        meta = msgspec.json.encode(item.metadata)
-        return b'{"kind":"PartialObjectMetadata","apiVersion":"' + _META.encode() + b'","metadata":' + meta + b"}"
+        return msgspec.json.encode({"kind": _PARTIAL, "apiVersion": _META, "metadata": item.metadata})
 
     async def listing(
         self, form: Form, version: int, chosen: Sequence[Stored[T]], place: str, whole: bool
@@ -48,9 +48,7 @@ class Renderer(Generic[T]):
             for piece in self._table(form, version, chosen, place):
                 yield piece
             return
-        kind, api_version = (
-            ("PartialObjectMetadata", _META) if form is Form.METADATA else (self._source.kind, FLEET_API_VERSION)
-        )
+        kind, api_version = (_PARTIAL, _META) if form is Form.METADATA else (self._source.kind, FLEET_API_VERSION)
         head = {"kind": f"{kind}List", "apiVersion": api_version, "metadata": _list_meta(version, place)}
         yield msgspec.json.encode(head)[:-1] + b',"items":['
         for at in range(0, len(chosen), _WHOLES_AT_ONCE):
@@ -90,7 +88,10 @@ class Renderer(Generic[T]):
     def bookmark(self, form: Form, version: int, annotations: dict[str, str]) -> bytes:
         """The event that nothing else changed up to this version."""
         meta = ObjectMeta(resource_version=str(version), annotations=annotations)
-        item: object = {"kind": self._source.kind, "apiVersion": FLEET_API_VERSION, "metadata": meta}
+        kind, api_version = self._source.kind, FLEET_API_VERSION
+        if _ROW_OBJECTS.get(form, form) is Form.METADATA:
+            kind, api_version = _PARTIAL, _META
+        item: object = {"kind": kind, "apiVersion": api_version, "metadata": meta}
         if form.is_table:
             item = {
                 "kind": "Table",

@@ -16,6 +16,7 @@ from common.formats import load_snapshot
 from tests.aggregator.apiservice.served import NODES, TABLE, TOKEN, Served, served
 from tests.fleet.scene import until
 
+METADATA = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
 KINDS = ("nodesnapshots", "fleetsnapshots", "fleets")
 
 
@@ -254,6 +255,31 @@ async def test_a_watch_without_a_version_begins_with_all(tmp_path: Path) -> None
         metadata = told[-1]["object"]["metadata"]
         assert metadata["annotations"] == {"k8s.io/initial-events-end": "true"}
         assert int(metadata["resourceVersion"]) >= max(int(e["object"]["metadata"]["resourceVersion"]) for e in told)
+
+
+@pytest.mark.parametrize(
+    ("accept", "include", "of_row"),
+    [
+        ("application/json", "", ("NodeSnapshot", "fleet.eidos.nvidia.com/v1alpha1")),
+        (METADATA, "", ("PartialObjectMetadata", "meta.k8s.io/v1")),
+        (TABLE, "", ("PartialObjectMetadata", "meta.k8s.io/v1")),
+        (TABLE, "Object", ("NodeSnapshot", "fleet.eidos.nvidia.com/v1alpha1")),
+    ],
+)
+async def test_a_bookmark_has_the_form_of_what_it_stands_among(
+    tmp_path: Path, accept: str, include: str, of_row: tuple[str, str]
+) -> None:
+    query = {"watch": "1", "sendInitialEvents": "true", "includeObject": include}
+    async with served(tmp_path, join=0) as api:
+        async with api.watching("nodesnapshots", params=query, headers={"Accept": accept}) as events:
+            for _ in NODES:
+                added = await anext(events)
+            bookmark = await anext(events)
+    assert (added["type"], bookmark["type"]) == ("ADDED", "BOOKMARK")
+    for told in (added["object"], bookmark["object"]):
+        shown = told["rows"][0]["object"] if accept == TABLE else told
+        assert (shown["kind"], shown["apiVersion"]) == of_row
+    assert shown["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
 
 
 async def test_a_watch_as_tables_says_its_columns_once(tmp_path: Path) -> None:
