@@ -20,7 +20,7 @@ from aggregator.fleet import Fleet
 from aggregator.query_child import NO_MEMORY, Answer, Given, Request, Verdict
 from aggregator.query_facts import FactTable, Row, usable
 from aggregator.query_names import Name, Named, find_names, variable
-from aggregator.query_words import refusal, undecided
+from aggregator.query_words import refusal, refuse_whole, undecided
 from aggregator.run import Run
 from aggregator.turns import Turns
 from common.errors import Code, FleetError, UsageError
@@ -61,6 +61,7 @@ class Queries:
         async with self._turns.taken():
             with self._fleet.reading_content():
                 table = await beside(self._table, named, document)
+            refuse_whole(named, table.rows)
             answer = await _evaluate(await beside(_request, named, table.rows))
         if answer.fault:
             raise refusal(answer.fault, named)

@@ -1,12 +1,14 @@
 """CEL's words for what is wrong with an expression, as words about the user's text and facts. Pure."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from aggregator.query_child import Given, Missing
 from aggregator.query_compared import ValueType, value_type
-from aggregator.query_names import Named
+from aggregator.query_facts import Row
+from aggregator.query_grammar import grammar_fault
+from aggregator.query_names import Named, variable
 from common.errors import UsageError
 
 _FAULT: Final = re.compile(r"ERROR: <input>:(-?[0-9]+):(-?[0-9]+): ([^\n]*)")
@@ -19,6 +21,17 @@ _VARIABLE: Final = re.compile(r"__([0-9]+)\b")
 _STATUS: Final = re.compile(r"[A-Z_]+: ")
 _NOISE: Final = re.compile(r" \[[A-Z_]+\]$| \(in container '[^']*'\)")
 _TYPES: Final = {"int64": "int", "bytes": "version", "double": "float", "uint64": "int"}
+_GIVES: Final = re.compile(r"(the expression|it) gives ([A-Z]+)(?:<.*>)?(?= and not true or false)")
+_GIVEN: Final = {
+    "INT": "a number",
+    "UINT": "a number",
+    "DOUBLE": "a number",
+    "STRING": "text",
+    "BYTES": "a version",
+    "MAP": "a map",
+    "LIST": "a list",
+    "TYPE": "a type",
+}
 _OPERATORS: Final = {"_[_]": "[]", "@in": "in", "_?_:_": "?:"}
 
 
@@ -56,6 +69,7 @@ def _plain(text: str, named: Named) -> str:
         return "it takes more steps than a query may"
     for pattern in _OVERLOADS:
         text = pattern.sub(_overload, text)
+    text = _GIVES.sub(lambda found: f"{found[1]} is {_GIVEN.get(found[2], found[2].lower())}", text)
     names = [named.names[use.name].text for use in named.uses]
     return _VARIABLE.sub(lambda found: names[int(found[1])] if int(found[1]) < len(names) else found[0], text)
 
@@ -74,12 +88,23 @@ def refusal(fault: str, named: Named) -> UsageError:
         return UsageError("the expression is nested too deeply" if deep else f"CEL refuses it: {fault[:200]}")
     line, column = int(found[1]), int(found[2])
     column = _beginning(found[3], named, line, column)
-    text = _plain(_STATUS.sub("", found[3], count=1), named)
-    if "expecting {" in text:
-        text = text[: text.index("expecting {")].rstrip() + " there"
+    wrong, instead = grammar_fault(found[3], is_at_end=column > len(_line(named, line)))
+    text = _plain(wrong or _STATUS.sub("", found[3], count=1), named)
     return UsageError(
-        f"{text} (line {line}, column {column} of the expression)", _hint(found[3], named, line, column)
+        f"{text} (line {line}, column {column} of the expression)", instead or _hint(found[3], named, line, column)
     )
+
+
+def refuse_whole(named: Named, rows: Iterable[Row]) -> None:
+    """Raises UsageError when all of the expression is a whole subtype, which is true or false on no node."""
+    if len(named.names) != 1 or named.expression.strip() != variable(0):
+        return
+    if any(isinstance(cell, Given) and isinstance(cell.value, dict) for row in rows for cell in row.cells):
+        (name,) = named.names
+        raise UsageError(
+            f"{name.text} is a whole subtype, and neither true nor false",
+            f'Compare one of its facts, {name.text}["KEY"] == "…", or ask whether it is there: has({name.text}).',
+        )
 
 
 def _beginning(text: str, named: Named, line: int, column: int) -> int:
@@ -105,8 +130,6 @@ def _hint(text: str, named: Named, line: int, column: int) -> str:
         return 'A key with a hyphen stands in brackets: GPU.smi["gpu-count"].'
     if "undeclared reference" in text:
         return "Facts are written Type.subtype.key; types are K8s, GPU, OS, SystemD and NodeTopology."
-    if "recognition error at: '= " in text:
-        return "Equal is written ==."
     if "string" in text and "overload" in text:
         return "Texts become numbers with int(), double(), quantity() and semver()."
     return "See eidos fleet query --help."
