@@ -54,8 +54,17 @@ def arguments(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument(
         "--health-port", type=port_number, default=default("HEALTH_PORT", "8445"), help="[EIDOS_HEALTH_PORT]"
     )
-    parser.add_argument("--systemd-units", default=default("SYSTEMD_UNITS", ",".join(DEFAULT_UNITS)))
-    parser.add_argument("--log-level", default=default("LOG_LEVEL", "info"), choices=("debug", "info", "warning"))
+    parser.add_argument(
+        "--systemd-units",
+        default=default("SYSTEMD_UNITS", ",".join(DEFAULT_UNITS)),
+        help="which are read, by comma [EIDOS_SYSTEMD_UNITS]",
+    )
+    parser.add_argument(
+        "--log-level",
+        default=default("LOG_LEVEL", "info"),
+        choices=("debug", "info", "warning"),
+        help="[EIDOS_LOG_LEVEL]",
+    )
     parser.add_argument("--version", action="version", version=VERSION)
     return parser
 

@@ -1,8 +1,13 @@
 """docs/fleet.md names every endpoint, state and metric, and the limits as they are."""
 
 import re
+from argparse import ArgumentParser
 from pathlib import Path
 
+import pytest
+
+from agent.daemon import arguments as agent_arguments
+from aggregator.__main__ import arguments as aggregator_arguments
 from aggregator.api.metrics import FleetCollector
 from aggregator.api.routes import application
 from aggregator.duty import Duty
@@ -12,7 +17,8 @@ from aggregator.users import TokenUser
 from common.fleet import NodeState
 from common.wire import MAX_CONTENT, MAX_FRAME
 
-PAGE = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text()
+PAGES = Path(__file__).parents[2] / "docs"
+PAGE = (PAGES / "fleet.md").read_text()
 
 
 def shape(method: str, path: str) -> str:
@@ -34,6 +40,14 @@ async def test_every_endpoint_is_described(tmp_path: Path) -> None:
 def test_every_state_is_described() -> None:
     described = re.findall(r"^\| `([a-z-]+)` \|", PAGE, re.MULTILINE)
     assert set(NodeState) <= set(described)
+
+
+@pytest.mark.parametrize("parser", [aggregator_arguments(), agent_arguments({})], ids=["aggregator", "agent"])
+def test_every_setting_is_described(parser: ArgumentParser) -> None:
+    told = set(re.findall(r"\[([A-Z_]+)\]", parser.format_help()))
+    assert "EIDOS_LOG_LEVEL" in told
+    described = re.findall(r"`([A-Z_]+)`", (PAGES / "operate.md").read_text())
+    assert told <= set(described)
 
 
 async def test_every_metric_is_described(tmp_path: Path) -> None:
