@@ -38,7 +38,12 @@ class Renderer(Generic[T]):
         item = self._source.item(stored)
         if form is Form.PLAIN:
             return msgspec.json.encode(item)
-        return msgspec.json.encode({"kind": _PARTIAL, "apiVersion": _META, "metadata": item.metadata})
+        kind, api_version = self._type_of(form)
+        return msgspec.json.encode({"kind": kind, "apiVersion": api_version, "metadata": item.metadata})
+
+    def _type_of(self, form: Form | None) -> tuple[str, str]:
+        """The kind and version of one object that is shown so."""
+        return (_PARTIAL, _META) if form is Form.METADATA else (self._source.kind, FLEET_API_VERSION)
 
     async def listing(
         self, form: Form, version: int, chosen: Sequence[Stored[T]], place: str, whole: bool
@@ -48,7 +53,7 @@ class Renderer(Generic[T]):
             for piece in self._table(form, version, chosen, place):
                 yield piece
             return
-        kind, api_version = (_PARTIAL, _META) if form is Form.METADATA else (self._source.kind, FLEET_API_VERSION)
+        kind, api_version = self._type_of(form)
         head = {"kind": f"{kind}List", "apiVersion": api_version, "metadata": _list_meta(version, place)}
         yield msgspec.json.encode(head)[:-1] + b',"items":['
         for at in range(0, len(chosen), _WHOLES_AT_ONCE):
@@ -88,9 +93,7 @@ class Renderer(Generic[T]):
     def bookmark(self, form: Form, version: int, annotations: dict[str, str]) -> bytes:
         """The event that nothing else changed up to this version."""
         meta = ObjectMeta(resource_version=str(version), annotations=annotations)
-        kind, api_version = self._source.kind, FLEET_API_VERSION
-        if _ROW_OBJECTS.get(form, form) is Form.METADATA:
-            kind, api_version = _PARTIAL, _META
+        kind, api_version = self._type_of(_ROW_OBJECTS.get(form, form))
         item: object = {"kind": kind, "apiVersion": api_version, "metadata": meta}
         if form.is_table:
             item = {

@@ -270,11 +270,13 @@ async def test_a_bookmark_has_the_form_of_what_it_stands_among(
     tmp_path: Path, accept: str, include: str, of_row: tuple[str, str]
 ) -> None:
     query = {"watch": "1", "sendInitialEvents": "true", "includeObject": include}
-    async with served(tmp_path, join=0) as api:
-        async with api.watching("nodesnapshots", params=query, headers={"Accept": accept}) as events:
-            for _ in NODES:
-                added = await anext(events)
-            bookmark = await anext(events)
+    async with (
+        served(tmp_path, join=0) as api,
+        api.watching("nodesnapshots", params=query, headers={"Accept": accept}) as events,
+    ):
+        for _ in NODES:
+            added = await anext(events)
+        bookmark = await anext(events)
     assert (added["type"], bookmark["type"]) == ("ADDED", "BOOKMARK")
     for told in (added["object"], bookmark["object"]):
         shown = told["rows"][0]["object"] if accept == TABLE else told
