@@ -57,9 +57,11 @@ def _summary(result: FleetDiff, colour: bool) -> str:
     if not result.has_drift:
         verdict = "No drift in what could be compared" if result.incomparable else "No drift"
         return f"{style(verdict, colour, fg='green', bold=True)}."
+    from cli.fleet_text import counted
+
     changed = [change for change in result.changes if change.facts]
     nodes = {name for change in changed for name in unfold_names(change.nodes)}
     facts = sum(len(change.facts) for change in changed)
-    parts = [f"{facts:,} changes of facts on {len(nodes):,} nodes"] if changed else []
+    parts = [f"{counted(facts, 'change')} of facts on {counted(len(nodes), 'node')}"] if changed else []
     parts += [f"{len(result.cluster):,} of the cluster"] if result.cluster else []
     return f"{style('Drift', colour, fg='red', bold=True)}: {', '.join(parts)}."

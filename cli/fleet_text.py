@@ -70,14 +70,14 @@ def numbers(document: FleetSnapshot, colour: bool) -> Iterator[str]:
     """Who, when, and how much."""
     summary, meta = document.summary, document.metadata
     yield (
-        style(f"Fleet snapshot of {_count(summary.expected, 'node')}", colour, bold=True)
+        style(f"Fleet snapshot of {counted(summary.expected, 'node')}", colour, bold=True)
         + f"  {visible(meta.timestamp)}  run {visible(meta.run)}"
     )
-    facts = f"{_count(summary.facts, 'fact')}, " + (
+    facts = f"{counted(summary.facts, 'fact')}, " + (
         f"{summary.differing:,} not the same everywhere" if summary.differing else "the same everywhere"
     )
     scattered = f", {summary.scattered:,} with a value of its own on nearly every node" if summary.scattered else ""
-    yield f"{_count(summary.groups, 'group')}, {_count(summary.outliers, 'outlier')}; {facts}{scattered}"
+    yield f"{counted(summary.groups, 'group')}, {counted(summary.outliers, 'outlier')}; {facts}{scattered}"
 
 
 def state_text(state: str, colour: bool) -> str:
@@ -230,5 +230,6 @@ def shown(value: Scalar | UnsetType) -> str:
     return visible(value) or '""'
 
 
-def _count(count: int, noun: str) -> str:
+def counted(count: int, noun: str) -> str:
+    """`1 node`, `2,000 nodes`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

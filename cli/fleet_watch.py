@@ -153,7 +153,7 @@ def _nodes(change: "NodeChange", colour: bool) -> str:
 
 
 def _drift(at: str, event: "Drift | AgentChange | ClusterDrift", colour: bool) -> Iterator[str]:
-    from cli.fleet_text import names, shown
+    from cli.fleet_text import counted, names, shown
     from cli.text import style, visible
     from common.fleet_api import AgentChange, ClusterDrift
 
@@ -167,7 +167,7 @@ def _drift(at: str, event: "Drift | AgentChange | ClusterDrift", colour: bool) -
     else:
         yield f"{at}  {who} {style('drift', colour, fg='yellow')} since run {event.before}"
     if not isinstance(event, ClusterDrift) and not event.alike:
-        yield f"            each in its own way; facts that changed: {event.more:,}"
+        yield f"            each in its own way, in {counted(event.more, 'fact')}"
         return
     for fact in event.facts:
         name = f"{fact.type.value}.{visible(fact.subtype)}.{visible(fact.key)}"

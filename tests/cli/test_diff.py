@@ -174,6 +174,13 @@ def test_two_fleets(fleets: tuple[str, str], capsys: pytest.CaptureFixture[str])
     assert (written["kind"], len(written["changes"])) == ("FleetSnapshotDiff", 1)
 
 
+def test_one_change_on_one_node(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for value in (1, 2):
+        (tmp_path / f"{value}.yaml").write_bytes(dump_plain(fleet("v1", "a", n1=value), Format.YAML))
+    assert run(["diff", str(tmp_path / "1.yaml"), str(tmp_path / "2.yaml")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "Drift: 1 change of facts on 1 node."
+
+
 def test_fleets_asked_for_different_things(
     fleets: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -109,7 +109,7 @@ def test_no_aggregator_at_all(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         (
             Drift(AT, "r-2", "r-1", 9, "n[1-9]", [], 3, alike=False),
-            ["12:34:56  n[1-9] (9) drift since run r-1", "            each in its own way; facts that changed: 3"],
+            ["12:34:56  n[1-9] (9) drift since run r-1", "            each in its own way, in 3 facts"],
         ),
     ],
 )
