@@ -1,12 +1,16 @@
 """`eidos fleet demo`: a fleet of processes on this machine, what is odd in it, and whether that was found."""
 
 import asyncio
+import shutil
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
+
+from cli.terminal import is_terminal
 
 if TYPE_CHECKING:
     from cli.fleet_client import FleetClient
@@ -78,12 +82,20 @@ def _introduce(members: "Cast") -> None:
     agents = "each agent a process" if processes == len(members.nodes) else (
         f"its agents in {processes} processes, each agent with a link and a token of its own"
     )  # fmt: skip
-    click.echo(f"Local fleet of {len(members.nodes)} nodes: one aggregator, {agents}, TLS and signed tokens.")
-    click.echo(f"  {here.name} is this machine")
-    click.echo(f"  {len(replayed)} others {members.source}; GPUs and systemd are not replayed")
+    _say(f"Local fleet of {len(members.nodes)} nodes: one aggregator, {agents}, TLS and signed tokens.")
+    _say(f"{here.name} is this machine", indent="  ")
+    _say(f"{len(replayed)} others {members.source}; GPUs and systemd are not replayed", indent="  ")
     click.echo("Seeded differences:" if members.seeded else "No differences could be seeded.")
     for seeded in members.seeded:
         click.echo(f"  {_told(seeded)}")
+
+
+def _say(text: str, indent: str = "") -> None:
+    """A sentence, broken between words where the reader is a terminal."""
+    if is_terminal(sys.stdout):
+        click.echo(click.wrap_text(text, shutil.get_terminal_size().columns, indent, indent + "  "))
+    else:
+        click.echo(indent + text)
 
 
 async def _show(fleet: "LocalFleet", members: "Cast", began: float) -> "list[Seeded]":
@@ -148,7 +160,9 @@ def _wait(fleet: "LocalFleet") -> None:
     for name, value in _variables(fleet):
         click.echo(f"  export {name}={value}")
     click.echo("  eidos fleet status\n")
-    click.echo(f"The same as flags: --server {fleet.url} --ca {fleet.ca_file} --token-file {fleet.token_file}")
+    click.echo("The same with flags:\n")
+    click.echo(f"  eidos fleet status --server {fleet.url} \\")
+    click.echo(f"    --ca {fleet.ca_file} \\\n    --token-file {fleet.token_file}\n")
     click.echo("Ctrl-C ends it.")
     try:
         while True:

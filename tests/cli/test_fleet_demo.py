@@ -38,6 +38,23 @@ def test_it_says_what_runs_and_shows_what_was_found(demo: Demo) -> None:
     assert "\x1b" not in demo.output
 
 
+@pytest.mark.parametrize("columns", [80, 120])
+def test_nothing_breaks_in_the_middle_of_a_word(
+    columns: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(fleet_demo, "is_terminal", lambda stream: True)
+    nodes = [LocalNode("here"), *(LocalNode(f"n{number}", tmp_path) for number in range(99))]
+    what = "replay what a snapshot of this machine says of its release, kernel settings, modules and command line"
+    fleet_demo._introduce(Cast(nodes, [], what))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert lines[0].startswith("Local fleet of 100 nodes: one aggregator, its agents in ")
+    assert " ".join(" ".join(lines).split()).endswith(
+        f"here is this machine 99 others {what}; GPUs and systemd are not replayed No differences could be seeded."
+    )
+
+
 def test_every_agent_is_a_process_with_a_token_of_its_own(demo: Demo) -> None:
     lines = list(demo.children().values())
     assert sum(" -m agent.replay " in line for line in lines) == 6
