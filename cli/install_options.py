@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from cli import suggestions
-from cli.options import Duration, split_commas
+from cli.options import Duration, refuse_empty, split_commas
 
 if TYPE_CHECKING:
     from common.kube.target import Target
@@ -79,6 +79,7 @@ def settings(flags: dict[str, Any], before: "Settings | None" = None) -> "Settin
             check_image(flags[flag], f"--{flag.replace('_', '-')}")
     if flags["namespace"] is not None:
         check_namespace(flags["namespace"], "--namespace")
+    refuse_empty("--node-selector", flags["node_selector"], "label")
     for secret in flags["image_pull_secret"]:
         check_name(secret, "--image-pull-secret")
     said = {

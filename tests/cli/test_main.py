@@ -61,6 +61,7 @@ def test_help_has_examples(name: str, capsys: pytest.CaptureFixture[str]) -> Non
         (["fleet", "snapshot", "-l", " "], "--selector names no label"),
         (["fleet", "snapshot", "--sections", ""], "--sections names no section"),
         (["fleet", "nodes", "--state", ","], "--state names no state"),
+        (["fleet", "install", "--dry-run", "--node-selector", ""], "--node-selector names no label"),
         (["fleet", "nodes", "--state", ""], "--state names no state"),
         (["fleet", "fact", "OS.\udcff"], "Invalid value for 'KEY': OS.\\xff is not text: it must be UTF-8"),
         (["fleet", "query", "a == '\udcc3'"], "is not text"),
