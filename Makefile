@@ -4,6 +4,8 @@
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
+# One more than there are processors, since many tests wait for processes and clocks.
+WORKERS := $(shell n=$$(nproc); echo $$((n < 8 ? n + 1 : 8)))
 # Two clusters side by side: nearly all of that time is spent waiting for pods, leases and timeouts.
 PYTEST_CLUSTER := $(PYTEST) -n 2 --dist loadfile -m "cluster or systemd"
 
@@ -17,7 +19,7 @@ demo: setup ## snapshot this machine twice, prove that nothing drifted; then a f
 	@$(BIN)/python -m tools.demo
 
 test: setup lint ## lint, then every test that can run on this machine
-	$(PYTEST) -n logical --maxprocesses 8 -m "not cluster and not systemd" $(PYTEST_ARGS)
+	$(PYTEST) -n $(WORKERS) -m "not cluster and not systemd" $(PYTEST_ARGS)
 	$(PYTEST_CLUSTER) $(PYTEST_ARGS)
 
 lint: setup ## ruff, mypy --strict, import arrows

@@ -130,11 +130,16 @@ class FakeApiServer:
         await self._stop.wait()
         self._streams.changed.set()
         server = runner.server
+        assert server is not None
+        open_ones = server.connections
         await runner.cleanup()
-        # A connection accepted in the last moment is only now handed to the server, which must close it too.
-        await asyncio.sleep(0.01)
-        if server is not None:
-            await server.shutdown(0.1)
+        # A connection accepted in the last moment is only now handed to the server, and one that nobody reads never
+        # empties: the loop must see both closed.
+        for _ in range(10):
+            for connection in (*open_ones, *server.connections):
+                if connection.transport is not None:
+                    connection.transport.abort()
+            await asyncio.sleep(0)
 
     def _changed(self) -> None:
         self._loop.call_soon_threadsafe(self._streams.changed.set)
