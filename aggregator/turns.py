@@ -23,7 +23,7 @@ class Turns:
     async def taken(self) -> AsyncIterator[None]:
         """A turn, as long as the block runs. Raises FleetError when too many wait already."""
         if self._asked >= _MOST:
-            raise FleetError(Code.FLEET_BUSY, "too many queries wait for their turn", "Try again later.")
+            raise FleetError(Code.FLEET_BUSY, "too many wait already for what takes long", "Try again later.")
         self._asked += 1
         try:
             async with self._free:
