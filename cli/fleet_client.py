@@ -32,6 +32,7 @@ from common.fleet_api import (
     RunState,
     WatchEvent,
 )
+from common.http_content import read_whole
 from common.nodeset import fold_names, unfold_names
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class FleetClient:
     async def run_and_wait(self, body: RunBody) -> FleetSnapshot:
         """The same without progress: the document comes with the run's end, however many runs others start."""
         async with self._start(body, "application/json", _LONGEST_RUN) as response:
-            content = await self._content(response, _MOST_BYTES)
+            content = await self._content(response)
         return await asyncio.to_thread(self._decoded, content, FleetSnapshot)
 
     @asynccontextmanager
@@ -226,17 +227,13 @@ class FleetClient:
             async with asyncio.timeout(_WHOLE):
                 async with self._transport.send(method, path, given, encoded, _JSON, _SILENT) as response:
                     await self._check(response)
-                    return await self._content(response, _MOST_BYTES)
+                    return await self._content(response)
 
-    async def _content(self, response: "aiohttp.ClientResponse", limit: int) -> bytes:
-        content = bytearray()
-        async for chunk in response.content.iter_chunked(1 << 16):
-            content += chunk
-            if len(content) > limit:
-                raise FleetError(
-                    Code.FLEET_FAILED, f"the aggregator at {self._transport.name} answers without an end"
-                )
-        return bytes(content)
+    async def _content(self, response: "aiohttp.ClientResponse") -> bytes:
+        content = await read_whole(response.content, _MOST_BYTES)
+        if len(content) > _MOST_BYTES:
+            raise FleetError(Code.FLEET_FAILED, f"the aggregator at {self._transport.name} answers without an end")
+        return content
 
     async def _check(self, response: "aiohttp.ClientResponse") -> None:
         """Raise what an answer that is not the one asked for means."""

@@ -17,6 +17,7 @@ from cli.fleet_errors import refusal, translated
 from common.errors import Code, EidosError, FleetError, UsageError
 from common.fleet import FLEET_API_VERSION
 from common.fleet_api import API_PATH, MOST_LINE, Problem
+from common.http_content import read_whole
 from common.sockets import Sockets
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ class ThroughCluster:
                 )
             return _refused(self.name, True, response, await _problem(response))
         status, retry_after = response.status, response.headers.get("Retry-After", "")
-        content = await response.content.read(_MOST_REFUSAL)
+        content = await read_whole(response.content, _MOST_REFUSAL)
         if status == 404:
             return FleetError(
                 Code.FLEET_NOT_FOUND,
@@ -235,7 +236,7 @@ class ThroughCluster:
         call = Call("GET", path_of("apiregistration.k8s.io/v1", "apiservices", name=name))
         with suppress(EidosError, msgspec.MsgspecError):
             async with self._sent(call, None, {"Accept": "application/json"}, _CONNECT) as response:
-                content = await response.content.read(_MOST_REFUSAL)
+                content = await read_whole(response.content, _MOST_REFUSAL)
                 for condition in msgspec.json.decode(content, type=_ApiService).status.conditions:
                     if condition.type == "Available" and condition.reason != "Passed":
                         return f": {condition.reason}: {' '.join(condition.message.split())[:300]}"
@@ -250,7 +251,7 @@ async def _problem(response: "aiohttp.ClientResponse") -> Problem | None:
     """What the aggregator says; None when it is nothing of its own."""
     if response.content_type != _PROBLEM:
         return None
-    content = await response.content.read(_MOST_REFUSAL)
+    content = await read_whole(response.content, _MOST_REFUSAL)
     with suppress(msgspec.MsgspecError):  # then the status alone has to do
         return msgspec.json.decode(content, type=Problem)
     return None

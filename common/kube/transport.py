@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from common.errors import ClusterError, Code, InputError
+from common.http_content import read_whole
 from common.kube.call import Call
 from common.kube.errors import from_exception, too_large
 from common.sockets import Sockets
@@ -117,13 +118,10 @@ def _payload(body: bytes | None) -> "bytes | io.BytesIO | None":
 
 async def read_all(response: "aiohttp.ClientResponse", call: Call, limit: int) -> bytes:
     """The whole content, unpacked. Raises ClusterError past the limit."""
-    chunks, size = [], 0
-    async for chunk in response.content.iter_any():
-        size += len(chunk)
-        if size > limit:
-            raise too_large(call, limit)
-        chunks.append(chunk)
-    return b"".join(chunks)
+    content = await read_whole(response.content, limit)
+    if len(content) > limit:
+        raise too_large(call, limit)
+    return content
 
 
 def _tls(target: "Target", certificate: tuple[str, str] | None) -> ssl.SSLContext:

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -16,12 +17,15 @@ from aggregator.run import Run, RunRequest
 from cli import fleet_client
 from cli.fleet_client import FleetClient, connected
 from cli.fleet_run import drawn, take
-from cli.fleet_transport import Connection
+from cli.fleet_transport import ClusterConnection, Connection
 from common.errors import Code, EidosError
 from common.fleet import FleetMetadata, FleetSnapshot, NodeState, Summary
 from common.fleet_api import FactValue, FactView, NodeList, NodeView, Progress, RunBody, RunState, WatchAlive
 from common.model import MeasurementType
 from tests.cli.conftest import Demo
+from tests.fakes.kubeconfig import write_kubeconfig
+
+PROBLEM = "application/problem+json"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -51,10 +55,24 @@ def saying(status: int, body: bytes, kind: str = "application/json", **headers: 
     return handler
 
 
+def in_pieces(status: int, first: bytes, second: bytes, kind: str) -> Handler:
+    """The head and the first piece are read before the second is sent."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=status, headers={"Content-Type": kind})
+        await response.prepare(request)
+        await response.write(first)
+        await asyncio.sleep(0.1)
+        await response.write(second)
+        return response
+
+    return handler
+
+
 def problem(code: str, status: int, detail: str, hint: str = "", **headers: str) -> Handler:
     text = f'{{"type": "urn:eidos:problem:{code}", "title": "t", "status": {status}, "detail": "{detail}"'
     text += f', "hint": "{hint}"}}' if hint else "}"
-    return saying(status, text.encode(), "application/problem+json", **headers)
+    return saying(status, text.encode(), PROBLEM, **headers)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +109,40 @@ async def test_answers_that_are_not_the_one_asked_for(handler: Handler, code: Co
     assert sentence in str(caught.value)
     assert len(str(caught.value)) < 1000
     assert "secret" not in str(caught.value)
+
+
+async def test_a_refusal_is_read_to_its_end() -> None:
+    first, second = (
+        b'{"type": "urn:eidos:problem:fleet_busy", "title": "t", "sta',
+        b'tus": 503, "detail": "no leader yet"}',
+    )
+    async with serving(in_pieces(503, first, second, PROBLEM)) as client:
+        with pytest.raises(EidosError, match="no leader yet"):
+            await client.nodes()
+
+
+async def test_why_a_cluster_does_not_reach_the_aggregator_is_read_to_its_end(tmp_path: Path) -> None:
+    """The API server's answer about its APIService may come in any number of pieces."""
+    condition = (
+        b'{"type": "Available", "status": "False", "reason": "EndpointsNotFound", "message": "no\\nendpoints"}'
+    )
+    pieces = in_pieces(200, b'{"status": {"conditions": [', condition + b"]}}", "application/json")
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if request.path.startswith("/apis/apiregistration.k8s.io/v1/apiservices/v1alpha1.fleet."):
+            return await pieces(request)
+        return web.Response(status=503, text="service unavailable")
+
+    server = TestServer(web.Application())
+    server.app.router.add_route("*", "/{path:.*}", handler)
+    await server.start_server()
+    try:
+        kubeconfig = write_kubeconfig(tmp_path / "config", f"http://127.0.0.1:{server.port}")
+        async with connected(ClusterConnection(kubeconfig)) as client:
+            with pytest.raises(EidosError, match="reached by the API server: EndpointsNotFound: no endpoints"):
+                await client.nodes()
+    finally:
+        await server.close()
 
 
 async def test_the_token_goes_to_the_server_and_nowhere_else() -> None:
