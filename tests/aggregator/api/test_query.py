@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import resource
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from aggregator import query, turns
 from common.fleet_api import MOST_EXPRESSION, MOST_LINE, QueryBody
 from tests.aggregator.api.test_http import User, api
+from tests.aggregator.query.test_child import DOUBLING
 
 ISSUE = 'OS.release.VERSION_ID != "24.04" && semver(GPU.smi.driver) < semver("570.0.0")'
 TEN = "[0,1,2,3,4,5,6,7,8,9]"
@@ -151,7 +151,7 @@ async def test_pages_of_matching_nodes(tmp_path: Path) -> None:
 )
 async def test_a_wrong_expression_is_shown_where_it_is_wrong(tmp_path: Path, expression: str, told: str) -> None:
     async with api(tmp_path, join=1) as user:
-        await user.ask("POST", "/v1/runs", json={"seconds": 1})
+        await user.ask("POST", "/v1/runs", json={"seconds": 30})
         problem = await user.problem("POST", "/v1/query", data=json.dumps({"expression": expression}).encode())
         assert problem["status"] == 400
         assert told in problem["detail"]
@@ -159,17 +159,17 @@ async def test_a_wrong_expression_is_shown_where_it_is_wrong(tmp_path: Path, exp
 
 async def test_the_hint_for_a_key_with_a_hyphen(tmp_path: Path) -> None:
     async with api(tmp_path, join=1) as user:
-        await user.ask("POST", "/v1/runs", json={"seconds": 1})
+        await user.ask("POST", "/v1/runs", json={"seconds": 30})
         problem = await user.problem("GET", "/v1/query?expression=GPU.smi.gpu-count%20%3E%204")
         assert problem["hint"] == 'A key with a hyphen stands in brackets: GPU.smi["gpu-count"].'
 
 
 async def test_hostile_expressions_end_and_cost_the_aggregator_nothing(tmp_path: Path) -> None:
     async with api(tmp_path, join=1) as user:
-        await user.ask("POST", "/v1/runs", json={"seconds": 1})
+        await user.ask("POST", "/v1/runs", json={"seconds": 30})
         hostile = {
             "steps": "".join(f"{TEN}.all({name}," for name in "abcdefg") + "g >= 0" + ")" * 7,
-            "memory": "['" + "a" * 64 + "']" + ".map(x,x+x)" * 28 + ".size() > 0",
+            "memory": DOUBLING,
             "lists": "[1,2,3,4,5,6,7,8]" + "".join(f".map(x{n},[x{n},x{n}])" for n in range(20)) + ".size() > 0",
             "regex": "OS.release.ID.matches('(a+)+$') || ('" + "a" * 2000 + "b').matches('^(a+)+$')",
             "regex size": "'a'.matches('((a{0,50}){0,50}){0,50}')",
@@ -187,7 +187,6 @@ async def test_hostile_expressions_end_and_cost_the_aggregator_nothing(tmp_path:
         assert re.search(r"more (time or )?memory than a query may", told["memory"])
         assert told["regex"] == "not-matched"
         assert "invalid repetition size" in told["regex size"]
-        assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 400 * 1024, "children are limited"
         assert counts(await ask(user, "true")) == (1, 0, 0, 4)
 
 
@@ -195,7 +194,7 @@ async def test_many_at_once_take_turns_or_are_refused(tmp_path: Path, monkeypatc
     monkeypatch.setattr(turns, "_MOST", 5)
     async with api(tmp_path, join=1) as user:
         assert (await user.problem("GET", "/v1/query?expression=true"))["status"] == 404, "no snapshot yet"
-        await user.ask("POST", "/v1/runs", json={"seconds": 1})
+        await user.ask("POST", "/v1/runs", json={"seconds": 30})
         asked = [user.ask("POST", "/v1/query", json={"expression": "true"}) for _ in range(8)]
         statuses = [status for status, _, _ in await asyncio.gather(*asked)]
         assert sorted(statuses) == [200] * 5 + [429] * 3

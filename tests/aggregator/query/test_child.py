@@ -15,6 +15,13 @@ from aggregator.query_child import Answer, Request, Verdict
 TEN = "[0,1,2,3,4,5,6,7,8,9]"
 BUSY = Request(f"{TEN}.all(a,{TEN}.all(b,{TEN}.all(c,a+b+c >= 0)))", [], [[]] * 60_000, 1)
 """Seconds of work, each row within its steps."""
+DOUBLING = "['" + "a" * 64 + "']" + ".map(x,x+x)" * 28 + ".size() > 0"
+"""16 GiB of text at its end."""
+COUNTING = """
+import resource, subprocess, sys
+subprocess.run([sys.executable, "-m", "aggregator.query_child"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+"""
 SECRETS = {
     "EIDOS_TOKEN": "its-token",
     "EIDOS_TOKEN_FILE": "/its-token-file",
@@ -40,6 +47,13 @@ def test_a_child_that_takes_too_long_otherwise_ends_of_itself() -> None:
     """One that has no processor, or waits."""
     only_time = "import resource as r; set = r.setrlimit; r.setrlimit = lambda w, l: w == r.RLIMIT_CPU or set(w, l)"
     assert child(only_time) == -signal.SIGALRM
+
+
+def test_a_child_that_takes_too_much_memory_gets_none() -> None:
+    """Counted by a small process: of what starts it, Linux counts the memory as the child's too."""
+    given = msgspec.msgpack.encode(Request(DOUBLING, [], [[]], 5))
+    counted = subprocess.run([sys.executable, "-c", COUNTING], input=given, capture_output=True, check=True).stdout
+    assert int(counted) < 400 << 20
 
 
 async def test_the_child_gets_no_token_and_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
