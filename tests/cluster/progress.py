@@ -23,14 +23,17 @@ def step(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def build_lock() -> Iterator[None]:
-    """Held while anything is built, by one process of the machine at a time."""
+def build_lock(what: str = "build") -> Iterator[None]:
+    """Held while anything is built, installed or cleared away, by one process of the machine at a time.
+
+    Each `what` is a lock of its own; who holds one may take another, never the same again.
+    """
     root = cache_root()
     root.mkdir(parents=True, exist_ok=True)
-    with (root / "build.lock").open("w") as lock:
+    with (root / f"{what}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("another process is building; waiting for it")
+            say(f"another process is at it ({what}); waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.cluster.progress import step
+from tests.cluster.progress import build_lock, step
 
 # A command, or a pattern of files below /usr, that shows a Debian package is there -> the package.
 _PACKAGES = {
@@ -60,6 +60,13 @@ def install_packages(*, to_build: bool) -> None:
         return
     if shutil.which("apt-get") is None:
         raise ClusterUnavailableError(f"not installed, and there is no apt-get to install them: {', '.join(missing)}")
+    with build_lock():  # of two at the same time apt refuses one
+        missing = missing_packages(to_build=to_build)
+        if missing:
+            _install(missing)
+
+
+def _install(missing: list[str]) -> None:
     with step(f"installing {' '.join(missing)}"):
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         for argv in (
