@@ -12,6 +12,7 @@ from typing import Final
 from tests.cluster.baseimage import build_image, remove_old
 from tests.cluster.debian import base_root
 from tests.cluster.paths import cache_root
+from tests.cluster.progress import build_lock
 
 AGENT_IMAGE: Final = "eidos.test/agent:1"
 AGGREGATOR_IMAGE: Final = "eidos.test/aggregator:1"
@@ -35,14 +36,14 @@ def aggregator_archive() -> Path:
 def _archive(dockerfile: Path, tag: str) -> Path:
     kind = dockerfile.suffix.removeprefix(".")
     archive = cache_root() / "images" / f"{kind}-of-{_digest(dockerfile)}"
-    if not archive.exists():
-        built = build_image(dockerfile, tag, CHECKOUT)
-        unfinished = archive.with_name(f".{archive.name}")
-        unfinished.unlink(missing_ok=True)
-        unfinished.hardlink_to(built)
-        unfinished.rename(archive)
-        unfinished.unlink(missing_ok=True)  # where both are names of one file already, renaming does nothing
-    archive.touch()
+    with build_lock("images"):  # both workers of a test run want it at the same moment
+        if not archive.exists():
+            built = build_image(dockerfile, tag, CHECKOUT)
+            unfinished = archive.with_name(f".{archive.name}")
+            unfinished.unlink(missing_ok=True)
+            unfinished.hardlink_to(built)
+            unfinished.rename(archive)
+        archive.touch()
     remove_old(archive.parent.glob(f"{kind}-of-*"), 1)
     return archive
 

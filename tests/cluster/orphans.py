@@ -5,6 +5,7 @@ import os
 from tests.cluster.cluster import Cluster
 from tests.cluster.paths import cache_root
 from tests.cluster.processes import start_time
+from tests.cluster.progress import build_lock
 
 
 def own_name() -> str:
@@ -14,7 +15,8 @@ def own_name() -> str:
 
 
 def remove_orphans() -> None:
-    for state in cache_root().glob("run-pytest-*-*"):
-        _, _, pid, started = state.name.split("-")
-        if start_time(int(pid)) != int(started):
-            Cluster(state.name.removeprefix("run-"), ()).stop()
+    with build_lock("orphans"):  # the workers of a test run begin together, and find the same
+        for state in cache_root().glob("run-pytest-*-*"):
+            _, _, pid, started = state.name.split("-")
+            if start_time(int(pid)) != int(started):
+                Cluster(state.name.removeprefix("run-"), ()).stop()
