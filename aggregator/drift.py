@@ -13,7 +13,6 @@ from typing import NamedTuple
 from msgspec import UNSET, UnsetType
 
 from aggregator.names import unfold_names
-from aggregator.uncollected import uncollected
 from aggregator.unfold import value_by_group
 from aggregator.unread import NOBODY, Unread
 from aggregator.vocabulary import Vocabulary, version_of_nodes
@@ -54,8 +53,7 @@ class _Comparison:
         self._moved = moved
         self._groups = len(before.groups), len(after.groups)
         self._versions = _Versions(before, after)
-        self._unread = Unread.of(before), Unread.of(after)
-        self._uncollected = uncollected(before), uncollected(after)
+        self._unread = Unread(before), Unread(after)
         self._scattered = _scattered(before) | _scattered(after)
         self._facts: list[DriftFact] = []
         self._changed = [array("L") for _ in moved]
@@ -67,9 +65,7 @@ class _Comparison:
         if place in self._scattered:
             return
         unread, now_unread = (
-            self._unread[side].groups(*place) | self._uncollected[side][place[0]]
-            if len(values) < self._groups[side]
-            else NOBODY
+            self._unread[side].groups(*place) if len(values) < self._groups[side] else NOBODY
             for side, values in enumerate((old, new))
         )
         known: dict[tuple[object, ...], int] = {}

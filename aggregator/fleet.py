@@ -9,8 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final
 
-from msgspec import UnsetType
-from msgspec.structs import replace
+from msgspec import UNSET, UnsetType
 
 from aggregator.blobs import BlobStore
 from aggregator.catalog import Catalog
@@ -185,8 +184,8 @@ class Fleet:
         last = self._last_fold
         if last is None or last[0] is not names or last[1] != nodes:
             last = self._last_fold = (names, nodes, fold(nodes, contents, names))
-        document = fleet_snapshot(metadata, entries, last[2], names)
-        return document if cluster is None else replace(document, cluster=self.cluster.folded(cluster, names))
+        of_cluster = UNSET if cluster is None else self.cluster.folded(cluster, names)
+        return fleet_snapshot(metadata, entries, last[2], names, of_cluster)
 
     def _publish(self, document: FleetSnapshot) -> None:
         """Have the document published; one that is still waiting is overtaken."""

@@ -91,8 +91,8 @@ def _incomparable(before: FleetSnapshot, after: FleetSnapshot) -> Iterator[Incom
 
 def _kinds(document: FleetSnapshot) -> Set[MeasurementType]:
     """Measurement types that a document is about, of whatever node, or of the cluster."""
-    groups = uncollected(document)
-    return {kind for kind in MeasurementType if len(groups[kind]) < len(document.groups)} | cluster_kinds(document)
+    of_nodes = {kind for kind in MeasurementType if len(uncollected(document, kind)) < len(document.groups)}
+    return of_nodes | cluster_kinds(document)
 
 
 def _side(document: FleetSnapshot) -> FleetSide:

@@ -1,7 +1,7 @@
 """What sets groups of one document apart from other groups of it, large or small. Pure.
 
-As with outliers, what could not be read on a node sets it apart in no way, nor does what agents of its version never
-report; how the collectors ended is told beside. A subtype that only one group has counts as one fact.
+As with outliers, what was not read on a node, or not asked for, sets it apart in no way, nor does what agents of its
+version never report; both are told beside. A subtype that only one group has counts as one fact.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,7 +42,7 @@ class GroupDiff:
     """Of one document; made once for any number of comparisons."""
 
     def __init__(self, document: FleetSnapshot) -> None:
-        self._unread = Unread.of(document)
+        self._unread = Unread(document)
         self._vocabulary = Vocabulary.of(document)
         self._subtypes = [
             _Subtype(
@@ -78,6 +78,11 @@ class GroupDiff:
     def endings(self, group: int, like: int) -> Iterator[FoldedEntry]:
         """How collectors ended on a group, but not on the other."""
         return (entry for entry, groups in self._endings if group in groups and like not in groups)
+
+    def not_asked(self, group: int, like: int) -> list[MeasurementType]:
+        """What a group was not asked for, although the other was."""
+        groups = ((kind, self._unread.not_asked(kind)) for kind in MeasurementType)
+        return [kind for kind, lacking in groups if group in lacking and like not in lacking]
 
     def _was_read(self, group: int, kind: MeasurementType, subtype: str, key: str = "") -> bool:
         where = kind, subtype, key

@@ -3,7 +3,8 @@
 A node is odd only beside nodes like it. So each group is compared with those at least `TIMES_LARGER` times its size,
 and described by what sets it apart from the nearest of them. A group with more than `MOST_FACTS` differences from
 every larger one is another kind of machine, not an outlier. What could not be read on a node sets it apart in no way:
-that is how its collectors ended, which the document tells beside. Nor does what agents of its version never report.
+that is how its collectors ended, which the document tells beside. Nor does what it was not asked for, or what agents
+of its version never report.
 """
 
 from collections.abc import Iterator
@@ -26,9 +27,9 @@ _MOST_KNOWN: Final = 100_000
 """Distances kept at once, so that thousands of all-different nodes stay bounded in memory."""
 
 
-def outliers(folded: Folded, vocabulary: Vocabulary) -> list[Outlier]:
+def outliers(folded: Folded, unread: Unread, vocabulary: Vocabulary) -> list[Outlier]:
     """The outliers, those with the fewest differing facts first; at most `MOST_OUTLIERS` of them."""
-    distances = _Distances(folded, vocabulary)
+    distances = _Distances(folded, unread, vocabulary)
     found: list[tuple[int, int, int]] = []
     for group in folded.groups:
         nearest = _nearest(folded, distances, group.group)
@@ -64,10 +65,10 @@ def _nearest(folded: Folded, distances: "_Distances", group: int) -> tuple[int, 
 class _Distances:
     """In how many facts two groups differ. A whole subtype that one of them has not counts as one."""
 
-    def __init__(self, folded: Folded, vocabulary: Vocabulary) -> None:
+    def __init__(self, folded: Folded, unread: Unread, vocabulary: Vocabulary) -> None:
         self._folded = folded
         self._vocabulary = vocabulary
-        self._unread = Unread(folded.collection, len(folded.groups))
+        self._unread = unread
         self._partly: dict[Slot, frozenset[int]] = {}
         self._known: dict[tuple[Slot, int, int], int] = {}
         self._without: dict[tuple[Slot, str], frozenset[int]] = {}

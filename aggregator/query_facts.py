@@ -67,7 +67,7 @@ class FactTable:
         self._subtypes = {(m.type, s.subtype): s for m in document.measurements for s in m.subtypes}
         for kind, folded in cluster_subtypes(document, {name.kind for name in names}):
             self._subtypes[kind, folded.subtype] = folded
-        self._unread = Unread.of(document)
+        self._unread = Unread(document)
         self._facts = 0
         self._is_all_known = True
         columns = [self._column(name) for name in names]

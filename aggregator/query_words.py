@@ -46,7 +46,7 @@ def undecided(reason: str, named: Named, cells: Sequence[Given | Missing]) -> st
         name, cell = named.names[use.name].text, cells[use.name]
         if isinstance(cell, Given):
             return _mistaken(f"has({name})" if named.names[use.name].is_test else name, cell, use.takes)
-        return f"{name} {'could not be read' if cell.unread else 'is not there'}"
+        return f"{name} {'was not read' if cell.unread else 'is not there'}"
     return _plain(text, named)
 
 

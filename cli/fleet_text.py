@@ -1,6 +1,7 @@
 """FleetSnapshots as text: the set of nodes as a header, then what they share, as `clush -b` does."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 from msgspec import UNSET, UnsetType
@@ -12,7 +13,7 @@ from cli.cluster_text import cluster_lines
 from cli.text import WIDEST_REASON, aligned, style, visible
 from common.fleet import FleetSnapshot, FoldedEntry, Group, LedgerLine, NodeState, NodeTable, Outlier, OutlierFact
 from common.fleet_api import FactValue, FactView, NodeView
-from common.model import Scalar
+from common.model import MeasurementType, Scalar
 from common.nodeset import fold_names, unfold_indexes
 
 _RULE: Final = "-" * 15
@@ -116,29 +117,30 @@ def group_blocks(document: FleetSnapshot, colour: bool, chosen: Sequence[Group] 
         outlier = odd.get(group.group)
         like = outlier.like if outlier is not None else first.setdefault(rows, group.group)
         if outlier is not None:
-            yield from _unlike(like, outlier.facts, ())
+            yield from _unlike(like, outlier.facts, (), ())
         elif like == group.group or number >= _MOST_COMPARED:
             yield from aligned(rows, header=None)
         else:
             compared = compared or GroupDiff(document)
-            yield from _unlike(like, list(compared.facts(group.group, like)), compared.endings(group.group, like))
+            pair = group.group, like
+            yield from _unlike(like, list(compared.facts(*pair)), compared.endings(*pair), compared.not_asked(*pair))
 
 
-def _unlike(like: int, facts: Sequence[OutlierFact], endings: Iterable[FoldedEntry]) -> Iterator[str]:
-    """What sets a group apart from a larger one; how its collectors ended only where the facts are the same."""
+def _unlike(
+    like: int, facts: Sequence[OutlierFact], endings: Iterable[FoldedEntry], not_asked: Iterable[MeasurementType]
+) -> Iterator[str]:
+    """What sets a group apart from a larger one; where the facts are the same, what was not read."""
     if facts:
         yield f"as group {like}, but for:"
         yield from aligned(_fact_rows(facts[:_MOST_FACTS]), header=None)
         yield from _more(len(facts) - _MOST_FACTS)
         return
-    yield f"the same facts as group {like}, as far as they could be read"
-    yield from aligned(
-        (
-            (f"  {visible(entry.subtype or entry.collector)}", entry.state.value, visible(entry.reason))
-            for entry in endings
-        ),
-        header=None,
+    yield f"the same facts as group {like}, as far as they were read"
+    failures = (
+        (f"  {visible(entry.subtype or entry.collector)}", entry.state.value, visible(entry.reason))
+        for entry in endings
     )
+    yield from aligned(chain(failures, ((f"  {kind.value}", "not asked for", "") for kind in not_asked)), header=None)
 
 
 def outlier_blocks(document: FleetSnapshot, colour: bool) -> Iterator[str]:

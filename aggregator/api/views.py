@@ -58,7 +58,7 @@ def fact(fleet: Fleet, run: Run, document: FleetSnapshot, text: str, after: str,
     if kind is None:
         raise nowhere
     perhaps: FactView | None = None
-    subtypes, unread = _subtypes(document, kind), Unread.of(document)
+    subtypes, unread = _subtypes(document, kind), Unread(document)
     for subtype, key in _readings(subtypes, text):
         folded = subtypes.get(subtype)
         unknown = unread.groups(kind, subtype, key)

@@ -90,6 +90,38 @@ def test_a_subtype_that_only_one_of_them_has_is_one_fact() -> None:
     assert all((fact.key, fact.value, fact.expected) == (UNSET, False, True) for fact in facts)
 
 
+def only(node: Snapshot, *kinds: MeasurementType) -> Snapshot:
+    """As if it had been asked for these types alone."""
+    return msgspec.structs.replace(
+        node,
+        collection=[line for line in node.collection if line.type in kinds],
+        measurements=[measurement for measurement in node.measurements if measurement.type in kinds],
+    )
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_what_a_node_was_not_asked_for_sets_it_apart_in_no_way(count: int) -> None:
+    """It was asked for some types only and then lost, and is in a document of all types."""
+    fleet = halves({})
+    for at in range(8 - count, 8):
+        odd = snapshot(PROFILES[0], NODES[at], {SWAPPINESS: "10"})
+        fleet[at] = only(odd, MeasurementType.OS, MeasurementType.GPU)
+    folded = document(fleet)
+    compared = GroupDiff(folded)
+    wanted = [(SWAPPINESS[2], "10", "60")]
+    assert told(list(compared.facts(1, 0))) == wanted
+    assert [told(outlier.facts) for outlier in folded.outliers] == ([wanted] if count == 1 else [])
+    assert compared.not_asked(1, 0) == [MeasurementType.SYSTEMD]
+    assert compared.not_asked(0, 1) == []
+
+
+def test_nobody_is_an_outlier_for_what_nobody_asked() -> None:
+    fleet = halves({})
+    fleet[7] = only(fleet[7], MeasurementType.OS)
+    assert len(document(fleet).groups) == 2
+    assert document(fleet).outliers == []
+
+
 def test_outliers_are_told_the_same() -> None:
     fleet = [snapshot(PROFILES[n % 2], f"gpu-{n:04}") for n in range(20)]
     fleet[0] = snapshot(PROFILES[0], "gpu-0000", {SWAPPINESS: "10", ("OS", "kmod", "module_0_1"): None})
@@ -115,7 +147,11 @@ fleets = st.lists(measured, min_size=2, max_size=4).map(
 
 @given(fleets)
 def test_all_and_only_the_differences(fleet: dict[str, list[object]]) -> None:
-    snapshots = [snapshot_of(node, measurements) for node, measurements in fleet.items()]  # type: ignore[arg-type]  # as in test_fold
+    asked = [CollectionEntry("all", kind, State.OK) for kind in MeasurementType]
+    snapshots = [
+        msgspec.structs.replace(snapshot_of(node, measurements), collection=asked)  # type: ignore[arg-type]  # as in test_fold
+        for node, measurements in fleet.items()
+    ]
     folded = document_of(*facts_of(snapshots, RULES))
     unfolded, compared = unfold(folded), GroupDiff(folded)
     node_of = {group.group: unfold_names(group.nodes, folded.node_table)[0] for group in folded.groups}

@@ -119,8 +119,27 @@ def test_groups_that_look_alike_say_what_tells_them_apart() -> None:
     assert first.splitlines()[3:] == ["  OS.release.PRETTY_NAME  Debian"]
     assert changed.splitlines()[3:] == ["as group 0, but for:", "  OS.sysctl.swap  1  instead of 60"]
     assert failed.splitlines()[3:] == [
-        "the same facts as group 0, as far as they could be read",
+        "the same facts as group 0, as far as they were read",
         "  nvml  failed  hung\\x1b[2J",
+    ]
+
+
+def test_a_group_that_was_asked_for_less_says_so() -> None:
+    """Half of the nodes were asked for some types, before they were lost."""
+    unit = FoldedSubtype("kubelet.service", 2, "0", {"ActiveState": "active"})
+    halved = replace(
+        document(),
+        groups=[Group(0, "aa", 2, "n[1-2]"), Group(1, "bb", 2, "n[3-4]")],
+        outliers=[],
+        measurements=[
+            FoldedMeasurement(OS, [FoldedSubtype("release", 4, data={"PRETTY_NAME": "Debian"})]),
+            FoldedMeasurement(MeasurementType.SYSTEMD, [unit]),
+        ],
+    )
+    _, less = "\n".join(group_blocks(halved, colour=False)).split("\n\n")
+    assert less.splitlines()[3:] == [
+        "the same facts as group 0, as far as they were read",
+        "  SystemD  not asked for",
     ]
 
 

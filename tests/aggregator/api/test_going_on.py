@@ -52,7 +52,7 @@ async def test_what_the_document_does_not_hold_is_not_known_rather_than_not_ther
         for expression in (f"has({serial})", f"!has({serial})", f"{serial} == 'x'", f"{serial} != 'x'"):
             answer = await user.get(f"/v1/query?expression={quote(expression, safe='')}")
             assert (answer["undecided"], answer["nowhere"]) == (3, [])
-            assert answer["groups"][0]["reason"] == f"{serial} could not be read"
+            assert answer["groups"][0]["reason"] == f"{serial} was not read"
         view = await user.get(f"/v1/facts/{serial}")
         assert (view["unknown"], "own" in view) == ("n[1-3]", False)
         await user.fleet.join(NODES[0])

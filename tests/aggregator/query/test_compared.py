@@ -111,7 +111,7 @@ def test_what_is_missing_stays_missing() -> None:
     named = find_names("OS.a.b == 60")
     reason = 'UNKNOWN: No value with name "__0" found in Activation'
     assert undecided(reason, named, (Missing(),)) == "OS.a.b is not there"
-    assert undecided(reason, named, (Missing(unread=True),)) == "OS.a.b could not be read"
+    assert undecided(reason, named, (Missing(unread=True),)) == "OS.a.b was not read"
 
 
 _VALUES = st.sampled_from(["60", "x", 60, 1.5, True])

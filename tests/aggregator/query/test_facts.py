@@ -151,7 +151,7 @@ def test_one_of_several_equal_things_that_are_written_as_one() -> None:
     }
 
 
-def test_what_could_not_be_read_is_not_the_same_as_what_is_not_there() -> None:
+def test_what_was_not_read_is_not_the_same_as_what_is_not_there() -> None:
     def line(state: State, name: str = "", code: FailureCode | None = None, *read: str) -> CollectionEntry:
         return CollectionEntry("gpu", GPU, state, name, code, "reason", read)
 
@@ -162,6 +162,7 @@ def test_what_could_not_be_read_is_not_the_same_as_what_is_not_there() -> None:
         made("half", {}, line(State.PARTIAL), line(State.FAILED, "smi", FailureCode.TIMEOUT)),
         made("part", {(GPU, "smi"): {"x": 1}}, line(State.PARTIAL, "", None, "smi"),
              line(State.FAILED, "smi[driver]", FailureCode.TIMEOUT)),
+        made("lost", {}, CollectionEntry("os", OS, State.OK)),  # when it was last asked, it was not for its GPUs
     ]  # fmt: skip
     there = cells("has(GPU.smi.driver) || GPU.smi.driver == '1' || has(GPU.smi)", *nodes)
     assert there == {
@@ -170,6 +171,7 @@ def test_what_could_not_be_read_is_not_the_same_as_what_is_not_there() -> None:
         "dead": (Missing(True), Missing(True), Missing(True)),
         "half": (Missing(True), Missing(True), Missing(True)),
         "part": (Missing(True), Missing(True), Given(True)),
+        "lost": (Missing(True), Missing(True), Missing(True)),
     }
 
 
