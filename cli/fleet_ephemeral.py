@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from cli import install_options, interrupts
 from cli.fleet_options import is_flag
 from cli.install_progress import Progress
-from common.errors import UsageError
+from common.errors import EidosError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,11 +42,20 @@ def take(flags: dict[str, Any], body: "RunBody", tell: "Callable[[FleetSnapshot]
                 taken.append(await take_through_cluster(flags, progress, body))
             progress.finish()
 
+    left: list[EidosError] = []
     try:
         interrupts.run(work)
+    except EidosError as error:
+        left.append(error)
+        raise
     finally:
-        for document in taken:
-            tell(document)
+        try:
+            for document in taken:
+                tell(document)
+        except BaseException:  # it is raised instead of what is left, which nobody would say
+            for trouble in left:
+                progress.note(str(trouble))
+            raise
 
 
 def _check_run(body: "RunBody") -> None:

@@ -87,6 +87,16 @@ def test_it_is_written_whatever_becomes_of_the_removal(
     assert said in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_neither_written_nor_removed_says_both(
+    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.removal = too_late
+    assert snapshot(tmp_path / "missing" / "fleet.yaml") == (2, None)
+    said = capsys.readouterr().err
+    assert "left behind: Namespace eidos. Try again: eidos fleet uninstall.\n" in said
+    assert "fleet.yaml cannot be written: " in said.splitlines()[-1]
+
+
 def test_without_a_snapshot_nothing_is_written(cluster: Cluster, tmp_path: Path) -> None:
     cluster.run = ClusterError(Code.CLUSTER_FAILED, "no")
     assert snapshot(tmp_path / "fleet.yaml") == (4, None)
