@@ -45,16 +45,27 @@ def _outside() -> dict[str, str]:
     return seen
 
 
-def _namespaces(pids: set[int]) -> set[str]:
-    """The pid, mount and network namespaces of these processes that are not ours."""
-    found = set()
+def _namespaces(pids: set[int]) -> dict[str, Path]:
+    """The pid, mount and network namespaces of these processes that are not ours, and where each is seen."""
+    found = {}
     for pid in pids:
         for kind in ("pid", "mnt", "net"):
-            try:
-                found.add(os.readlink(f"/proc/{pid}/ns/{kind}"))
-            except OSError:
-                continue
-    return found - {os.readlink(f"/proc/self/ns/{kind}") for kind in ("pid", "mnt", "net")}
+            place = Path(f"/proc/{pid}/ns/{kind}")
+            with contextlib.suppress(OSError):  # the process has ended
+                found[os.readlink(place)] = place
+    own = {os.readlink(f"/proc/self/ns/{kind}") for kind in ("pid", "mnt", "net")}
+    return {name: place for name, place in found.items() if name not in own}
+
+
+@contextlib.contextmanager
+def _held(places: dict[str, Path]) -> Iterator[set[str]]:
+    """The names of these namespaces, which nothing else bears during the block: the kernel gives free ones anew."""
+    with contextlib.ExitStack() as stack:
+        held = set()
+        for place in places.values():
+            with contextlib.suppress(OSError):  # the process has ended meanwhile
+                held.add(os.readlink(f"/proc/self/fd/{stack.enter_context(place.open('rb')).fileno()}"))
+        yield held & places.keys()
 
 
 def _every_process() -> set[int]:
@@ -75,7 +86,7 @@ def victim(cluster: Cluster) -> Iterator[Cluster]:
 
 def _assert_nothing_left(victim: Cluster, namespaces: set[str]) -> None:
     assert marked(str(victim.state)) == set()
-    assert not namespaces & _namespaces({pid for pid in _every_process() if alive(pid)})
+    assert not namespaces & _namespaces({pid for pid in _every_process() if alive(pid)}).keys()
     assert not victim.state.exists()
     assert _groups(victim.name) == []
 
@@ -106,13 +117,13 @@ def test_kill_everything_then_down(victim: Cluster, cluster: Cluster) -> None:
     victim.kubectl("wait", "--for=condition=ready", "pod/sleeper", "--timeout=60s")
     assert _outside() == before
     pids = marked(str(victim.state))
-    namespaces = _namespaces(pids)
-    assert len(namespaces) >= 6
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):  # killed with its machine
-            os.kill(pid, signal.SIGKILL)
-    subprocess.run([sys.executable, "-m", "tests.cluster", "--name", victim.name, "down"], check=True)
-    _assert_nothing_left(victim, namespaces)
+    with _held(_namespaces(pids)) as namespaces:
+        assert len(namespaces) >= 6
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):  # killed with its machine
+                os.kill(pid, signal.SIGKILL)
+        subprocess.run([sys.executable, "-m", "tests.cluster", "--name", victim.name, "down"], check=True)
+        _assert_nothing_left(victim, namespaces)
     assert _outside() == before
     assert cluster.ready_nodes() >= {"gpu-1", "cpu-1"}, "the cluster beside it lives on"
 
@@ -123,15 +134,15 @@ def test_a_bound_cluster_dies_with_its_process(victim: Cluster) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "started\n"
         pids = marked(str(victim.state))
-        namespaces = _namespaces(pids)
         ends = []
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):  # a program that kubelet ran for a moment
                 ends.append(os.pidfd_open(pid))
         assert len(ends) >= 6
-        holder.kill()
-    for end in ends:
-        assert select.select([end], [], [], 20)[0], "a process outlives the one that started it"
-        os.close(end)
-    victim.stop()
-    _assert_nothing_left(victim, namespaces)
+        with _held(_namespaces(pids)) as namespaces:
+            holder.kill()
+            for end in ends:
+                assert select.select([end], [], [], 60)[0], "a process outlives the one that started it"
+                os.close(end)
+            victim.stop()
+            _assert_nothing_left(victim, namespaces)
