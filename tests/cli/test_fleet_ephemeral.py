@@ -90,8 +90,15 @@ def test_it_is_written_whatever_becomes_of_the_removal(
 def test_neither_written_nor_removed_says_both(
     cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cluster.removal = too_late
-    assert snapshot(tmp_path / "missing" / "fleet.yaml") == (2, None)
+    target = tmp_path / "there" / "fleet.yaml"
+    target.parent.mkdir()
+
+    async def without_a_place_to_write_to() -> None:
+        target.parent.rmdir()
+        await too_late()
+
+    cluster.removal = without_a_place_to_write_to
+    assert snapshot(target) == (2, None)
     said = capsys.readouterr().err
     assert "left behind: Namespace eidos. Try again: eidos fleet uninstall.\n" in said
     assert "fleet.yaml cannot be written: " in said.splitlines()[-1]
