@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.cluster.debian import base_root, build_debian
 from tests.cluster.paths import cache_root
-from tests.cluster.progress import step
+from tests.cluster.progress import step, tried_again
 from tests.cluster.requirements import check_machine, install_packages
 
 _KEPT = 3
@@ -71,7 +71,7 @@ def build_image(dockerfile: Path, tag: str, context: Path, args: Mapping[str, st
     build_args = {"BASE": base_image(), **(args or {})}
     given = [f"--build-arg={name}={value}" for name, value in build_args.items()]
     with step(f"building {tag} from {dockerfile.name}"):
-        built = _buildah(
+        build = (
             "bud",
             "--layers",
             "--force-rm",
@@ -84,6 +84,7 @@ def build_image(dockerfile: Path, tag: str, context: Path, args: Mapping[str, st
             f"--tag={tag}",
             str(context),
         )
+        built = tried_again(lambda: _buildah(*build))
     return _archive(tag, built.splitlines()[-1])
 
 

@@ -10,10 +10,11 @@ import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tests.cluster.paths import keyed
-from tests.cluster.progress import build_lock, say, step
+from tests.cluster.progress import build_lock, say, step, tried_again
 
 KUBERNETES = "v1.36.3"
 _HERE = Path(__file__).parent
@@ -120,7 +121,7 @@ def build_binaries() -> Path:
             say(f"building {len(todo)} Go modules into {target}: about ten minutes on two cores, once per version")
         for module in todo:
             with step(f"building {', '.join(module.programs)} {module.version}"):
-                build_module(module, target)
+                tried_again(partial(build_module, module, target))
         if not (target / "pause").exists():
             _build_pause(target)
     return target

@@ -6,10 +6,11 @@ Both are made by debootstrap, once, into the cache.
 import shutil
 import subprocess
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from tests.cluster.paths import cache_root, keyed
-from tests.cluster.progress import build_lock, step
+from tests.cluster.progress import build_lock, step, tried_again
 
 SUITE = "bookworm"
 # What runs on a node beside containerd and kubelet: CNI plugins, nft for kube-proxy, a real systemd and its bus.
@@ -51,7 +52,7 @@ def build_debian() -> None:
         for target, packages in ((base_root(), ()), (node_root(), _NODE_PACKAGES)):
             if not target.is_dir():
                 with step(f"debootstrap {SUITE} for {target.name}"):
-                    _debootstrap(target, packages)
+                    tried_again(partial(_debootstrap, target, packages))
 
 
 def _debootstrap(target: Path, packages: tuple[str, ...]) -> None:

@@ -3,10 +3,13 @@
 import fcntl
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from tests.cluster.paths import cache_root
+
+T = TypeVar("T")
 
 
 def say(text: str) -> None:
@@ -20,6 +23,16 @@ def step(what: str) -> Iterator[None]:
     begun = time.monotonic()
     yield
     say(f"{what}: {time.monotonic() - begun:.0f} s")
+
+
+def tried_again(work: Callable[[], T], trouble: type[Exception] = RuntimeError) -> T:
+    """What `work` returns, for work that downloads, which breaks off now and then: it is begun up to three times."""
+    for _ in range(2):
+        try:
+            return work()
+        except trouble as error:
+            say(f"begins anew after this: {str(error)[-500:]}")
+    return work()
 
 
 @contextmanager

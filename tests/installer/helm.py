@@ -10,7 +10,7 @@ import yaml
 
 from tests.cluster.binaries import Module, build_module
 from tests.cluster.paths import keyed
-from tests.cluster.progress import build_lock, step
+from tests.cluster.progress import build_lock, step, tried_again
 from tests.conftest import cannot_run_here
 
 _MODULE = Module("helm.sh/helm/v3", "v3.19.2", {"helm": "helm.sh/helm/v3/cmd/helm"})
@@ -28,7 +28,7 @@ def helm() -> Path:
         if not program.exists():
             _TARGET.mkdir(parents=True, exist_ok=True)
             with step(f"building helm {_MODULE.version}: about four minutes on two cores, once per version"):
-                build_module(_MODULE, _TARGET)
+                tried_again(lambda: build_module(_MODULE, _TARGET))
     return program
 
 

@@ -6,7 +6,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
+
+from tests.cluster.progress import tried_again
 
 SUITES = {"bookworm": "252", "trixie": "257", "sid": "262"}
 """Debian suites and the systemd each had when these tests were last run against it."""
@@ -39,7 +42,7 @@ def systemd_root(suite: str = "bookworm") -> Path:
         with (target.parent / f"{suite}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not target.is_dir():
-                _make(suite, target)
+                tried_again(partial(_make, suite, target), UnavailableError)
     return target
 
 
