@@ -8,7 +8,7 @@ from common.errors import ClusterError, Code
 from common.kube.client import Kube
 from common.kube.errors import KubeError
 from common.kube.together import together
-from installer.objects import Item, images, is_made_by_us
+from installer.objects import Item, images, is_created_by_us, is_made_by_us, marked_as_created
 from installer.ownership import refuse_foreign
 from installer.rendering import Manifest
 
@@ -59,16 +59,22 @@ async def apply(kube: Kube, item: Item, found: Found, *, dry: bool = False) -> C
     What was not there is looked for again: minutes may have passed, and somebody may have made it.
     """
     before = found.get(item.path) if dry or item.path in found else await _made_since(kube, item)
-    # Somebody else's namespace gets what the agents need, if nobody has said otherwise; the rest is taken over.
-    shared = before if item.kind == "Namespace" and before is not None and not is_made_by_us(before) else None
-    wanted = missing_security_labels(item.manifest, shared) if shared else item.manifest
+    is_shared = item.kind == "Namespace" and before is not None and not is_made_by_us(before)
+    wanted = _namespace(item.manifest, before) if item.kind == "Namespace" else item.manifest
     params = {"dryRun": "All"} if dry else None
     # Nothing is taken over of what appears at this very moment.
-    force = before is not None and shared is None
+    force = before is not None and not is_shared
     after: Manifest = await kube.apply(item.path, wanted, dict[str, Any], force=force, params=params)
     generation = int(after["metadata"].get("generation", 0))
     fields = changed_fields(before, after) if before else ()
     return Change(str(item), _effect(before, after), _images(before, after), generation, fields)
+
+
+def _namespace(wanted: Manifest, before: Manifest | None) -> Manifest:
+    """As it is to be applied. Somebody else's gets what the agents need, if nobody has said otherwise."""
+    if before is not None and not is_made_by_us(before):
+        return missing_security_labels(wanted, before)
+    return marked_as_created(wanted) if before is None or is_created_by_us(before) else wanted
 
 
 async def _made_since(kube: Kube, item: Item) -> Manifest | None:

@@ -8,6 +8,7 @@ from common.kube.call import path_of
 from common.kube.permissions import Permission
 from installer.rendering import Manifest, overlays, render
 from installer.settings import (
+    CREATED_ANNOTATION,
     MANAGED_BY,
     NAMESPACE,
     PART_OF,
@@ -125,6 +126,17 @@ def is_ours(there: Manifest) -> bool:
 def is_made_by_us(there: Manifest) -> bool:
     """Whether the command made it, rather than kubectl or Helm."""
     return bool(there["metadata"].get("labels", {}).get(MANAGED_BY) == PRODUCT)
+
+
+def marked_as_created(namespace: Manifest) -> Manifest:
+    """As the command makes it, and nobody who applies the same manifests otherwise."""
+    metadata = namespace["metadata"]
+    return {**namespace, "metadata": {**metadata, "annotations": {CREATED_ANNOTATION: PRODUCT}}}
+
+
+def is_created_by_us(there: Manifest) -> bool:
+    """Whether the command made a namespace, rather than found it."""
+    return bool(there["metadata"].get("annotations", {}).get(CREATED_ANNOTATION) == PRODUCT)
 
 
 def images(manifest: Manifest) -> list[str]:

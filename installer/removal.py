@@ -15,7 +15,7 @@ from common.kube.watching import Watching
 from common.refs import PUBLISHED
 from installer import preflight
 from installer.applying import Found
-from installer.objects import ISSUED, WRITTEN, Item, every_item, is_made_by_us, is_ours
+from installer.objects import ISSUED, WRITTEN, Item, every_item, is_created_by_us, is_ours
 from installer.rendering import Manifest
 from installer.settings import COMPONENT, NAME, PART_OF, PRODUCT
 from installer.situation import Part
@@ -32,9 +32,8 @@ async def uninstall(
     """Remove the installation and return what was removed, in words; an empty list when there was none.
 
     The workloads end first, so that nobody makes anew what is removed after them. Everything is tried whatever
-    fails. Raises ClusterError naming what is left; and before anything is removed, when Helm made it. A namespace
-    that was there before stays, as does one with something else in it; `keep_namespace` is for whoever knows that it
-    was, whatever its labels say.
+    fails. Raises ClusterError naming what is left; and before anything is removed, when Helm made it. The namespace
+    goes if the command made it and nothing else is in it; with `keep_namespace` not even then.
     """
     return await _Removal(kube, namespace, observer, time.monotonic() + seconds, keep_namespace).run()
 
@@ -150,12 +149,15 @@ class _Removal:
             self._failures.append((f"configmaps {PUBLISHED}", error))
 
     async def _leave_namespace(self, item: Item, there: Manifest) -> None:
-        """Delete it if it is ours and empty; else take out of it only what we put in."""
+        """Delete it if we made it and it is empty; else take out of it only what we put in."""
         bare = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": item.name}}
         try:
-            if self._keep_namespace or not is_ours(there):
-                if not is_made_by_us(there):
-                    await self._kube.apply(item.path, bare, Metadata)
+            if not (is_ours(there) and is_created_by_us(there)):
+                await self._kube.apply(item.path, bare, Metadata)
+                if self._removed and not self._keep_namespace:
+                    self._observer.note(f"namespace {item.name} stays, because eidos fleet install did not make it")
+                return
+            if self._keep_namespace:
                 return
             content = await first_content(self._kube, item.name, _goes_anyway)
             if content:

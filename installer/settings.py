@@ -14,6 +14,8 @@ NAME: Final = "app.kubernetes.io/name"
 PRODUCT: Final = "eidos"
 SETTINGS_ANNOTATION: Final = "eidos.nvidia.com/install"
 """On the Deployment: the Settings it was installed with, as JSON, so that an upgrade keeps them."""
+CREATED_ANNOTATION: Final = "eidos.nvidia.com/created-by"
+"""On the namespace: that it was not there before, so that it goes with the installation."""
 
 _EXCLUSIVE: Final = frozenset(("restricted", "talos"))
 

@@ -1,6 +1,7 @@
 """What is left of an installation, or looks like it, on an API server of our own."""
 
 from collections.abc import AsyncIterator, Iterator
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -10,8 +11,11 @@ from common.kube.client import Kube
 from common.kube.credentials import Credential, FixedCredentials
 from common.kube.target import Target
 from installer import temporary
+from installer.applying import apply_all
 from installer.objects import PLURALS, build, every_item
+from installer.preflight import look
 from installer.removal import uninstall
+from installer.rendering import render
 from installer.settings import Settings
 from installer.workflow import Observer, Plan, locate
 from tests.fakes.apiserver import FakeApiServer, Fault
@@ -68,6 +72,44 @@ async def test_a_document_of_somebody_else_stays(api: FakeApiServer, kube: Kube)
     api.add("secrets", named("eidos-authority", OURS), "team")
     removed = await uninstall(kube, "team", Observer(), 10)
     assert sorted(removed) == ["configmaps team/eidos-fleet", "secrets team/eidos-authority"]
+
+
+class Notes(Observer):
+    """What a user is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.told.append(text)
+
+
+@pytest.mark.parametrize(
+    "maker",
+    ["eidos fleet install", "twice", "kubectl apply -k", "eidos fleet install --dry-run | kubectl apply", "them"],
+)
+async def test_a_namespace_goes_only_when_the_command_made_it(api: FakeApiServer, kube: Kube, maker: str) -> None:
+    """Whatever its labels say: it is empty, and somebody may count on it."""
+    (item,) = (item for item in build(Settings()) if item.kind == "Namespace")
+    (as_shipped,) = (manifest for manifest in render(()) if manifest["kind"] == "Namespace")
+    made = {"kubectl apply -k": as_shipped, "them": named("eidos", {"team": "x"})}
+    ours = maker in ("eidos fleet install", "twice")
+    if not ours:
+        api.add("namespaces", made.get(maker, item.manifest))
+    before = deepcopy(next(api.store.all("namespaces"), None))
+    for _ in range(2 if maker == "twice" else 1):
+        await apply_all(kube, [item], await look(kube, [item]))
+    api.add("secrets", named("eidos-authority", OURS), "eidos")
+    notes = Notes()
+    removed = await uninstall(kube, "eidos", notes, 10)
+    left = list(api.store.all("namespaces"))
+    if before is None:
+        assert (left, notes.told) == ([], [])
+        assert removed == ["secrets eidos/eidos-authority", "Namespace eidos"]
+    else:
+        assert [namespace["metadata"]["labels"] for namespace in left] == [before["metadata"]["labels"]]
+        assert removed == ["secrets eidos/eidos-authority"]
+        assert notes.told == ["namespace eidos stays, because eidos fleet install did not make it"]
 
 
 @pytest.fixture
