@@ -89,7 +89,7 @@ _NODE: Final = Parameter("node", "path", "A node's name.", {"type": "string", "m
 _RUN: Final = Parameter("run", "path", "A run's id.", {"type": "string", "minLength": 1}, "69201ad4-7")
 _STATE: Final = Parameter(
     "state", "query", "Only nodes in these states, separated by commas.",
-    {"type": "array", "items": {"type": "string", "enum": [state.value for state in NodeState]}},
+    {"type": "array", "minItems": 1, "items": {"type": "string", "enum": [state.value for state in NodeState]}},
     ["timeout", "stale"],
 )  # fmt: skip
 _FACT: Final = Parameter(

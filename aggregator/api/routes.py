@@ -114,6 +114,8 @@ class Api:
     async def nodes(self, request: web.Request) -> web.Response:
         """Nodes and their states, by name; `state` (several, by comma), `after` and `limit`."""
         states = frozenset(filter(None, request.query.get("state", "").split(",")))
+        if "state" in request.query and not states:
+            raise UsageError("parameter 'state' names no state", "Leave it out for all of them.")
         if unknown := states - {state.value for state in NodeState}:
             raise UsageError(f"there is no state {min(unknown)[:40]!r}", f"Choose from {', '.join(NodeState)}.")
         items, more = views.nodes(self._fleet, after(request.query), limit(request.query), states)

@@ -34,6 +34,14 @@ async def test_parameters_given_twice_are_refused(tmp_path: Path, path: str, nam
         assert (told["status"], told["detail"]) == (400, f"parameter {name!r} is given more than once")
 
 
+@pytest.mark.parametrize("given", ["", ",", ",,"])
+async def test_states_that_name_none_are_not_all_of_them(tmp_path: Path, given: str) -> None:
+    async with api(tmp_path, join=0) as user:
+        told = await user.problem("GET", f"/v1/nodes?state={given}")
+        assert (told["status"], told["detail"]) == (400, "parameter 'state' names no state")
+        assert told["hint"] == "Leave it out for all of them."
+
+
 @pytest.mark.parametrize("path", ["/v1/runs", "/v1/query"])
 @pytest.mark.parametrize(
     ("headers", "named"),
