@@ -1,5 +1,6 @@
 """`eidos fleet` on a terminal: progress, colour, interrupts; with one agent that does not answer."""
 
+import codecs
 import os
 import re
 import select
@@ -20,6 +21,7 @@ class Terminal:
     def __init__(self, arguments: Sequence[str], stdout: int | None = None, **environment: str) -> None:
         self._ours, theirs = os.openpty()
         self.shown = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()  # a piece may end in the middle of a character
         self.process = subprocess.Popen(
             [EIDOS, "fleet", *arguments],
             stdin=subprocess.DEVNULL,
@@ -39,7 +41,7 @@ class Terminal:
             except OSError:  # EIO: nobody has the other end any more
                 assert not until, self.shown
                 break
-            self.shown += piece.decode()
+            self.shown += self._decoder.decode(piece)
         return self.shown
 
     def status(self) -> int:
@@ -66,14 +68,14 @@ def frozen(fleet: Demo) -> Iterator[str]:
 
 def test_progress_on_the_terminal_and_the_document_in_the_pipe(frozen: str) -> None:
     reading, writing = os.pipe()
-    terminal = Terminal(["snapshot", "--deadline", "2s", "--format", "json"], stdout=writing)
+    terminal = Terminal(["snapshot", "--deadline", "8s", "--format", "json"], stdout=writing)
     os.close(writing)
     with os.fdopen(reading) as pipe:
         document = pipe.read()
     assert terminal.status() == 0
     assert "6/7 nodes answered" in SGR.sub("", terminal.shown)
     assert f"slowest: {frozen}" in SGR.sub("", terminal.shown)
-    assert f"Warning: {frozen} (1): timeout: no answer within 2 s" in terminal.shown
+    assert f"Warning: {frozen} (1): timeout: no answer within 8 s" in terminal.shown
     assert "\x1b" not in document
     assert document.startswith("{")
     terminal.close()
