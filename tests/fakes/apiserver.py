@@ -86,12 +86,12 @@ class FakeApiServer:
 
     def __enter__(self) -> "FakeApiServer":
         self._thread.start()
-        self._started.wait(10)
+        self._started.wait()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join()
 
     def add(self, plural: str, item: Json, namespace: str = "") -> Json:
         """Store an object as if somebody had created it."""

@@ -1,11 +1,13 @@
 """The objects of the fake API server: versions, history, validation, and server-side apply on flat fields."""
 
 import base64
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import wraps
+from typing import Any, Concatenate, Final, ParamSpec
 
 Json = dict[str, Any]
 Key = tuple[str, str]  # namespace, name
@@ -52,11 +54,26 @@ RESOURCES: Final = (
 )
 
 
+P = ParamSpec("P")
+
+
+def _alone(change: "Callable[Concatenate[Store, P], Json]") -> "Callable[Concatenate[Store, P], Json]":
+    """Tests change objects too, from another thread: no two changes get one version, or the wrong order."""
+
+    @wraps(change)
+    def alone(store: "Store", /, *arguments: P.args, **more: P.kwargs) -> Json:
+        with store.lock:
+            return change(store, *arguments, **more)
+
+    return alone
+
+
 @dataclass
 class Store:
     """All objects, and every change since the last compaction."""
 
     on_change: Callable[[], None] = lambda: None
+    lock: threading.RLock = field(default_factory=threading.RLock)
     objects: dict[str, dict[Key, Json]] = field(default_factory=dict)
     owned: dict[tuple[str, Key], dict[tuple[str, str], set[tuple[str, ...]]]] = field(default_factory=dict)
     history: list[tuple[int, str, str, Json]] = field(default_factory=list)
@@ -82,6 +99,7 @@ class Store:
                 404, "NotFound", f'{resource.plural} "{key[1]}" not found', name=key[1], kind=resource.plural
             ) from None
 
+    @_alone
     def create(self, resource: Resource, key: Key, body: Json, manager: str = "") -> Json:
         if key in self.objects.get(resource.plural, {}):
             raise RefusalError(
@@ -94,17 +112,20 @@ class Store:
         self.owned[resource.plural, key] = {(manager or "unknown", "Update"): set(_fields(body))}
         return self._store("ADDED", resource, key, body)
 
+    @_alone
     def replace(self, resource: Resource, key: Key, body: Json, manager: str = "") -> Json:
         self._check_version(resource, key, self.get(resource, key), body)
         self.owned[resource.plural, key] = {(manager or "unknown", "Update"): set(_fields(body))}
         return self._store("MODIFIED", resource, key, body)
 
+    @_alone
     def merge(self, resource: Resource, key: Key, patch: Json) -> Json:
         """RFC 7386."""
         current = self.get(resource, key)
         self._check_version(resource, key, current, patch)
         return self._store("MODIFIED", resource, key, _merged(current, patch))
 
+    @_alone
     def apply(self, resource: Resource, key: Key, body: Json, manager: str, force: bool) -> Json:
         """Server-side apply: `manager` owns exactly the fields of `body`; what it owned before and left out goes."""
         current = self.objects.get(resource.plural, {}).get(key)
@@ -133,6 +154,7 @@ class Store:
             return current or {}
         return self._store("MODIFIED" if current else "ADDED", resource, key, result)
 
+    @_alone
     def delete(self, resource: Resource, key: Key, preconditions: Json | None = None) -> Json:
         current = self.get(resource, key)
         for name, wanted in (preconditions or {}).items():

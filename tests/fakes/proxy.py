@@ -20,12 +20,12 @@ class FakeProxy:
 
     def __enter__(self) -> "FakeProxy":
         self._thread.start()
-        self._started.wait(10)
+        self._started.wait()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join()
 
     def drop(self) -> None:
         """Cut every connection that goes through it."""
