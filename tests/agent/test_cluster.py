@@ -119,18 +119,20 @@ def test_nobody_answers(tmp_path: Path) -> None:
     )
 
 
-def test_a_server_that_never_answers(api: FakeApiServer, tmp_path: Path) -> None:
+def test_a_server_that_never_answers(api: FakeApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The collector ends before its deadline, by a margin that a busy machine cannot use up either."""
+    monkeypatch.setattr("agent.cluster._MARGIN", 30.0)
     api.faults = [Fault("hang", times=100)]
-    started = time.monotonic()
-    collected = TopologyCollector(access()).collect(context_for(api, tmp_path, seconds=1.0))
-    assert time.monotonic() - started < 1.0
+    ctx = context_for(api, tmp_path, seconds=31.0)
+    collected = TopologyCollector(access()).collect(ctx)
+    assert time.monotonic() < ctx.deadline
     assert isinstance(collected.ending, Failed)
     assert collected.ending.code is FailureCode.TIMEOUT
 
 
 def test_what_was_read_until_the_deadline_is_kept(api: FakeApiServer, tmp_path: Path) -> None:
     api.faults = [Fault("hang", "/pods", times=100)]
-    collected = KubernetesCollector(access()).collect(context_for(api, tmp_path, seconds=1.5))
+    collected = KubernetesCollector(access()).collect(context_for(api, tmp_path, seconds=3.0))
     assert collected.state is State.PARTIAL
     assert failure_of(collected, "image").code is FailureCode.TIMEOUT
     assert failure_of(collected, "image-reference").code is FailureCode.TIMEOUT

@@ -19,7 +19,7 @@ from common.model import Absent, Collected, Failed, FailureCode, MeasurementType
 from common.stability import Rules, parse_rules
 from common.version import VERSION
 
-SOON = 0.05  # seconds of deadline where it is meant to pass
+SOON = 0.3  # seconds of deadline where it is meant to pass
 AMPLE = 60.0
 
 
@@ -133,7 +133,7 @@ def test_one_that_hangs_is_abandoned_at_the_deadline(hang: threading.Event) -> N
 
     answers = collect(giving("good"), Fake("stuck", hanging), giving("also"), seconds=SOON)
     assert [answer.collected.state for answer in answers] == [State.OK, State.FAILED, State.OK]
-    assert answers[1].collected.ending == Failed(FailureCode.TIMEOUT, "no answer within 0.05 s")
+    assert answers[1].collected.ending == Failed(FailureCode.TIMEOUT, "no answer within 0.3 s")
     assert answers[1].seconds == SOON
     assert started.wait(AMPLE)
     [thread] = [thread for thread in threading.enumerate() if thread.name == "collect-stuck"]

@@ -79,7 +79,7 @@ async def test_a_hung_collector_is_left_alone_until_it_comes_back() -> None:
     for _ in range(4):
         began = time.monotonic()
         collection = await here.collect([], 0.2)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 25  # the collector waits for 30
         entries = {entry.collector: entry for entry in collection.snapshot.collection}
         assert entries["fine"].state is State.OK
         assert entries["hung"].code is FailureCode.TIMEOUT

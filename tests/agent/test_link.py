@@ -235,7 +235,7 @@ async def test_it_says_goodbye_when_it_is_stopped(tmp_path: Path) -> None:
     async with scene(tmp_path, ["n1"]) as fleet:
         async with linked(fleet):
             began = time.monotonic()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         await until(lambda: fleet.hub.nodes["n1"].link is None)
         assert fleet.counts.closed == {Closed.GOING_AWAY: 1}
         _, run = await fleet.run()
