@@ -171,7 +171,7 @@ async def test_the_deadline_holds_for_a_server_that_never_answers(api: FakeApiSe
 
 async def test_the_deadline_holds_between_attempts(api: FakeApiServer, connect: Connect) -> None:
     api.faults = [Fault("status", status=500, times=1000)]
-    async with connect(seconds=0.3, retry=Retry(attempts=1000, first=0.05, longest=0.05)) as kube:
+    async with connect(seconds=1.0, retry=Retry(attempts=1000, first=0.05, longest=0.05)) as kube:
         with pytest.raises(KubeError):
             await kube.get("/version", VersionInfo)
     assert 1 < len(api.calls) < 1000

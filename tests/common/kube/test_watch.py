@@ -1,6 +1,7 @@
 """Watching through everything that ends a watch."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -136,8 +137,9 @@ async def test_a_watch_that_is_none(api: FakeApiServer, connect: Connect, text: 
 async def test_watches_that_end_at_once_are_not_repeated_without_rest(api: FakeApiServer, connect: Connect) -> None:
     api.faults = [Fault("text", "watch=true", times=10_000, message="")]
     retry = Retry(first=0.1, longest=0.1)
-    async with connect(seconds=0.5, retry=retry) as kube, aclosing(watch(kube, NODES, Node)) as events:
+    async with connect(retry=retry) as kube, aclosing(watch(kube, NODES, Node)) as events:
         await _next(events)
+        kube.deadline = time.monotonic() + 1.0
         with pytest.raises(KubeError):
             await _next(events)
     assert 1 < len(api.asked("watch", "nodes")) < 60
@@ -152,8 +154,9 @@ async def test_what_will_not_pass_ends_the_watch(api: FakeApiServer, connect: Co
 
 
 async def test_the_deadline_ends_a_watch_that_hears_nothing(api: FakeApiServer, connect: Connect) -> None:
-    async with connect(seconds=0.5) as kube, aclosing(watch(kube, NODES, Node)) as events:
+    async with connect() as kube, aclosing(watch(kube, NODES, Node)) as events:
         assert await _next(events) == ("RESET", [])
+        kube.deadline = time.monotonic() + 0.2
         with pytest.raises(KubeError) as caught:
             await _next(events)
     assert caught.value.code is Code.DEADLINE
@@ -161,21 +164,21 @@ async def test_the_deadline_ends_a_watch_that_hears_nothing(api: FakeApiServer, 
 
 async def test_the_deadline_says_what_was_wrong_before(api: FakeApiServer, connect: Connect) -> None:
     retry = Retry(attempts=1, first=0.05, longest=0.05)
-    async with connect(seconds=0.5, retry=retry) as kube, aclosing(watch(kube, NODES, Node)) as events:
+    async with connect(retry=retry) as kube, aclosing(watch(kube, NODES, Node)) as events:
         assert await _next(events) == ("RESET", [])
         api.faults = [Fault("status", "watch=true", times=10_000, status=503)]
-        api.drop_watches()
+        kube.deadline = time.monotonic() + 1.0
         with pytest.raises(KubeError, match=r"before the deadline; before that, the API server .* made up") as caught:
             await _next(events)
     assert caught.value.code is Code.DEADLINE
 
 
 async def test_the_deadline_does_not_strike_the_callers_own_code(api: FakeApiServer, connect: Connect) -> None:
-    async with connect(seconds=0.3) as kube, aclosing(watch(kube, NODES, Node)) as events:
+    async with connect(seconds=1.0) as kube, aclosing(watch(kube, NODES, Node)) as events:
         await _next(events)
         api.add("nodes", _node("a"))
         await _next(events)
-        await asyncio.sleep(0.5)  # past the deadline, but not in the watch
+        await asyncio.sleep(1.1)  # past the deadline, but not in the watch
 
 
 async def test_a_watch_that_is_left_closes_its_connection(api: FakeApiServer, connect: Connect) -> None:
