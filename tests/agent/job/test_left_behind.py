@@ -71,7 +71,7 @@ async def test_nobody_knows(api: JobApi) -> None:
 
     api.before = then_out_of_sight
     api.faults.append(Fault("drop", f"POST {_JOBS}", times=1000))
-    said = str(await _fails(api, Config(seconds=1)))
+    said = str(await _fails(api, Config(seconds=3)))
     assert "Also perhaps left behind: Job gpu-operator/eidos, ConfigMap gpu-operator/eidos-snapshot-" in said
     assert "kubectl delete jobs eidos -n gpu-operator --ignore-not-found; kubectl delete configmap" in said
 
@@ -80,7 +80,7 @@ async def test_what_is_known_comes_first(api: JobApi) -> None:
     """The Job is there; whether it has stored anything by now is not known."""
     Played(api, stores=False)
     api.forbidden |= {("delete", "jobs"), ("get", "configmaps")}
-    said = str(await _fails(api, Config(seconds=1)))
+    said = str(await _fails(api, Config(seconds=3)))
     assert "Also left behind: Job gpu-operator/eidos and perhaps ConfigMap gpu-operator/eidos-snapshot-" in said
 
 

@@ -188,8 +188,8 @@ async def test_no_gpu_is_another_status(api: JobApi) -> None:
 
 async def test_out_of_time_says_what_was_seen_last(api: JobApi) -> None:
     Played(api, RUNNING, stores=False)
-    with pytest.raises(ClusterError, match=r"out of time after 1 s: the pod runs on node gpu-1") as raised:
-        await _run(api, Config(seconds=1))
+    with pytest.raises(ClusterError, match=r"out of time after 3 s: the pod runs on node gpu-1") as raised:
+        await _run(api, Config(seconds=3))
     assert raised.value.code is Code.DEADLINE
     assert api.names("jobs") == []
 
