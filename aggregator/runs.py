@@ -210,7 +210,7 @@ class Runs:
         if answer is None and node.pending is not None and run.id in node.pending.runs:
             answer = Answer(stale=False, complete=False, failures="")
         return Sighting(
-            connected=node.link is not None,
+            connected=node.link is not None and bool(node.link.schema),  # without its Hello it is on its way still
             asked=name in run.asked,
             answer=answer,
             closed=node.closed,

@@ -9,7 +9,7 @@ from aggregator.settings import RunSettings
 from common.errors import Code
 from common.fleet_api import RunState
 from tests.aggregator.api.test_http import api
-from tests.fleet.scene import scene
+from tests.fleet.scene import scene, until
 
 ONE = RunSettings(warming=0.0, at_once=1)
 
@@ -53,3 +53,17 @@ async def test_the_caller_of_a_run_that_cannot_begin_is_told_to_come_back(tmp_pa
         status, body, headers = await user.ask("POST", "/v1/runs", json={"seconds": 0.3})
         assert (status, headers["Retry-After"]) == (429, "5")
         assert b"it could not begin within its deadline of 0.3 s" in body
+
+
+async def test_who_comes_back_and_has_said_nothing_yet_did_not_fail_to_answer(tmp_path: Path) -> None:
+    async with scene(tmp_path, ["n1", "n2"], runs=RunSettings(warming=0.0)) as fleet:
+        back, other = await fleet.join("n1"), await fleet.join("n2")
+        back.answers_collect = other.answers_collect = False
+        run = fleet.fleet.runs.start(RunRequest(seconds=30.0))
+        await asyncio.gather(back.collected.wait(), other.collected.wait())
+        back.dialled.transport.abort()
+        await until(lambda: fleet.hub.nodes["n1"].link is None)
+        assert (await fleet.dial(fleet.token("n1"))).status == 101
+        other.report_now()
+        await asyncio.wait_for(run.ended.wait(), 20)
+        assert fleet.reasons(run)["n1"] == "link down: the connection was lost"
