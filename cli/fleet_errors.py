@@ -93,13 +93,11 @@ def translated(url: str) -> Iterator[None]:
     except aiohttp.ClientConnectorCertificateError as error:
         raise FleetError(
             Code.FLEET_UNREACHABLE,
-            f"the certificate of {url} is not to be trusted: {told(_certificate_fault(error)).rstrip('.')}",
+            f"the certificate of {url} is not to be trusted: {_inside(_certificate_fault(error))}",
             "Give the CA of the aggregator with --ca, and the name its certificate is for in --server.",
         ) from error
     except aiohttp.ClientSSLError as error:
-        raise FleetError(
-            Code.FLEET_UNREACHABLE, f"{url} does not speak TLS: {told(str(error.os_error.strerror or error))}"
-        ) from error
+        raise FleetError(Code.FLEET_UNREACHABLE, f"{url} does not speak TLS: {_tls_fault(error)}") from error
     except aiohttp.ClientConnectorError as error:
         raise FleetError(
             Code.FLEET_UNREACHABLE,
@@ -122,9 +120,13 @@ def _broken(error: Exception) -> str:
 
     if isinstance(error, aiohttp.ClientPayloadError):
         return "its answer ends in the middle"
-    if isinstance(error, HttpProcessingError):
-        return told(error.message) or "its answer is no HTTP"
-    return told(str(error)) or type(error).__name__
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "it was closed before an answer"
+    if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
+        return "its answer is no HTTP"
+    if isinstance(error, OSError) and error.errno:
+        return _why(error)
+    return _inside(str(error)) or type(error).__name__
 
 
 def _code(problem: Problem | None, status: int) -> Code:
@@ -139,11 +141,23 @@ def _certificate_fault(error: Any) -> str:
     return getattr(cause, "verify_message", "") or str(cause)
 
 
+def _tls_fault(error: Any) -> str:
+    """OpenSSL's reason, which is a name: WRONG_VERSION_NUMBER."""
+    reason = getattr(error.os_error, "reason", None) or "the handshake failed"
+    return told(reason).replace("_", " ").lower()
+
+
 def _why(error: OSError) -> str:
     """The system's words where it has any: asyncio's name the address a second time."""
     if error.errno is not None and error.errno > 0:  # name look-ups have negative ones, and words of their own
-        return os.strerror(error.errno)
-    return told(error.strerror or str(error))
+        return _inside(os.strerror(error.errno))
+    return _inside(error.strerror or "the connection failed")
+
+
+def _inside(text: str) -> str:
+    """What others write as a sentence, as a part of one."""
+    shown = told(text).rstrip(".")
+    return shown if shown[:2].isupper() else shown[:1].lower() + shown[1:]
 
 
 def told(text: str) -> str:

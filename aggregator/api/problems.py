@@ -57,7 +57,7 @@ async def errors_as_problems(request: web.Request, handler: _Handler) -> web.Str
         raise
     except Exception:  # a defect in one handler must not show its inside to the caller
         _log.exception("request failed", extra={"path": request.path})
-        return problem(500, "internal", "internal error", "The aggregator's log has the details.")
+        return problem(500, "internal", "internal error", hint="The aggregator's log has the details.")
 
 
 def on_duty(duty: Callable[[], Duty]) -> Middleware:

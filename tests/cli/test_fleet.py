@@ -160,7 +160,7 @@ def test_a_name_that_no_node_has_is_pointed_out(fleet: Demo, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
-        (["status", "--server", "https://127.0.0.1:1"], 4, "cannot be reached: Connection refused. Check --server"),
+        (["status", "--server", "https://127.0.0.1:1"], 4, "cannot be reached: connection refused. Check --server"),
         (["status", "--server", "http://127.0.0.1:1"], 2, "is not https. A token is sent over TLS only"),
         (["status", "--server", "https://[::1"], 2, "no address of an aggregator"),
         (["status", "--server", "https://127.0.0.1:x"], 2, "no address of an aggregator"),

@@ -221,7 +221,7 @@ def test_a_full_disk_behind_standard_output_is_said(arguments: list[str]) -> Non
     ("arguments", "status", "said"),
     [
         (["snapshot", "--collectors", "release"], 2, "Error: standard output cannot be written: it is closed"),
-        (["fleet", "nodes", "--server", "https://127.0.0.1:1"], 4, "Connection refused"),
+        (["fleet", "nodes", "--server", "https://127.0.0.1:1"], 4, "connection refused"),
         (["fleet", "watch", "--server", "https://127.0.0.1:1"], 2, "it is closed. Redirect it to a file"),
         (["fleet", "demo"], 2, "it is closed. Redirect it to a file"),
         (["--help"], 0, ""),
