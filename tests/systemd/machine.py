@@ -104,6 +104,15 @@ class SystemdMachine:
             raise subprocess.CalledProcessError(done.returncode, arguments, done.stdout, done.stderr)
         return done.stdout
 
+    def wait_until_it_answers(self) -> None:
+        """`systemctl daemon-reexec` returns when the old one has gone; the new one listens a moment later."""
+        while True:
+            try:
+                self.systemctl("show", "--property=Version")
+            except subprocess.CalledProcessError:
+                continue  # pytest's timeout ends a wait in vain
+            return
+
     def write(self, path: str, content: str) -> None:
         """Write a file of the machine, such as `/etc/systemd/system/x.service`."""
         place = self.root / path.lstrip("/")
