@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from aggregator.link import Link
 from aggregator.settings import LinkSettings
 from aggregator.signer import LocalSigner
 from common.wire import Closed, Renew
@@ -17,7 +18,7 @@ QUICK = LinkSettings(challenge=0.3)
 
 async def refused(fleet: Scene, token: str) -> tuple[int, str]:
     link = await fleet.dial(token)
-    await asyncio.wait_for(link.ended, 10)
+    await asyncio.wait_for(link.ended, 60)
     return link.status, link.answer.decode()
 
 
@@ -43,7 +44,7 @@ async def test_tokens_that_open_no_link(tmp_path: Path, make: object, reason: st
 
 
 async def test_with_another_nodes_token_it_is_that_node_or_nobody(tmp_path: Path) -> None:
-    async with scene(tmp_path, NODES, QUICK) as fleet:
+    async with scene(tmp_path, NODES) as fleet:
         await fleet.join("n1", number=0)
         honest = await fleet.join("n2", number=1)
         # An agent on n1 shows n2's token, while n2's own agent lives.
@@ -57,7 +58,7 @@ async def test_renewing_with_another_nodes_token_ends_the_link(tmp_path: Path) -
     async with scene(tmp_path, NODES) as fleet:
         agent = await fleet.join("n1")
         agent.say(Renew(fleet.token("n2")))
-        await asyncio.wait_for(agent.dialled.ended, 10)
+        await asyncio.wait_for(agent.dialled.ended, 60)
         assert fleet.counts.closed == {Closed.OTHER_NODE: 1}
 
 
@@ -75,14 +76,14 @@ async def test_renewing_goes_on_with_the_new_token(tmp_path: Path) -> None:
 async def test_a_link_does_not_outlive_its_token(tmp_path: Path) -> None:
     async with scene(tmp_path, NODES) as fleet:
         agent = await fleet.join("n1", token=fleet.token("n1", seconds=1))
-        await asyncio.wait_for(agent.dialled.ended, 10)
+        await asyncio.wait_for(agent.dialled.ended, 60)
         assert fleet.counts.closed == {Closed.EXPIRED: 1}
         _, run = await fleet.run()
         assert fleet.reasons(run)["n1"] == "link down: the agent's token expired"
 
 
 async def test_twice_under_one_node_the_living_one_stays(tmp_path: Path) -> None:
-    async with scene(tmp_path, NODES, QUICK) as fleet:
+    async with scene(tmp_path, NODES) as fleet:
         first = await fleet.join("n1")
         assert await refused(fleet, fleet.token("n1")) == (409, "duplicate")
         assert not first.dialled.ended.done()
@@ -91,12 +92,27 @@ async def test_twice_under_one_node_the_living_one_stays(tmp_path: Path) -> None
         assert fleet.states(run)["n1"] == "ok"
 
 
+async def test_an_aggregator_that_stood_still_takes_nobody_for_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with scene(tmp_path, NODES, QUICK) as fleet:
+        first, ask = await fleet.join("n1"), fleet.hub.challenge
+
+        def ask_and_stand_still(link: Link) -> None:
+            ask(link)
+            time.sleep(QUICK.challenge + 0.1)  # the whole process does
+
+        monkeypatch.setattr(fleet.hub, "challenge", ask_and_stand_still)
+        assert await refused(fleet, fleet.token("n1")) == (409, "duplicate")
+        assert not first.dialled.ended.done()
+
+
 async def test_an_agent_whose_connection_broke_unseen_gets_in_again(tmp_path: Path) -> None:
     async with scene(tmp_path, NODES, QUICK) as fleet:
         broken = await fleet.join("n1")
         broken.answers_ping = False
         await fleet.join("n1")
-        await asyncio.wait_for(broken.dialled.ended, 10)
+        await asyncio.wait_for(broken.dialled.ended, 60)
         assert fleet.counts.closed == {Closed.SILENT: 1}
         _, run = await fleet.run()
         assert fleet.states(run)["n1"] == "ok"
@@ -106,7 +122,7 @@ async def test_the_agent_of_a_newer_pod_takes_over_at_once(tmp_path: Path) -> No
     async with scene(tmp_path, NODES, LinkSettings(challenge=30.0)) as fleet:
         old = await fleet.join("n1", token=fleet.token("n1", pod="old", now=time.time() - 60))
         await fleet.join("n1", token=fleet.token("n1", pod="new"))
-        await asyncio.wait_for(old.dialled.ended, 10)
+        await asyncio.wait_for(old.dialled.ended, 60)
         assert fleet.counts.closed == {Closed.REPLACED: 1}
         _, run = await fleet.run()
         assert fleet.states(run)["n1"] == "ok"
@@ -164,7 +180,7 @@ async def test_requests_that_no_agent_makes_are_told_where_they_are(
     async with scene(tmp_path, ["n1"]) as fleet:
         reader, writer = await asyncio.open_connection("127.0.0.1", fleet.link_port, ssl=fleet.context)
         writer.write(request_)
-        head, _, text = (await asyncio.wait_for(reader.read(), 10)).partition(b"\r\n\r\n")
+        head, _, text = (await asyncio.wait_for(reader.read(), 60)).partition(b"\r\n\r\n")
         writer.close()
         assert head.startswith(b"HTTP/1.1 %d " % status)
         assert text.decode() == f"{why}: only agents dial in here, by WebSocket at /v1/link\n"
