@@ -25,7 +25,7 @@ from tests.conftest import cannot_run_here
 
 SOCKETS = [Socket("/run/systemd/private", "/a", True), Socket("/run/dbus/system_bus_socket", "/b", False)]
 LONG = 60.0
-SHORT = 2.0  # enough for the process to start on a busy machine
+SHORT = 3.0  # enough for the process to start on a busy machine
 
 # What a D-Bus server says until both sides are content (specification, "Authentication Protocol").
 AUTHENTICATED = b"DATA\r\nOK 0123456789abcdef0123456789abcdef\r\nAGREE_UNIX_FD\r\n"
