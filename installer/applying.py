@@ -19,6 +19,7 @@ _FIELDS_TOLD: Final = 5
 _THE_CLUSTERS: Final = frozenset(
     ("status", "metadata.annotations", "metadata.generation", "metadata.managedFields", "metadata.resourceVersion")
 )
+_OF_ITSELF: Final = frozenset(("generation", "managedFields", "resourceVersion"))
 _SECURITY: Final = "pod-security.kubernetes.io/"
 _ENFORCE: Final = f"{_SECURITY}enforce"
 _LEVELS: Final = ("privileged", "baseline", "restricted")
@@ -101,8 +102,13 @@ async def apply_all(kube: Kube, items: Iterable[Item], found: Found) -> list[Cha
 def _effect(before: Manifest | None, after: Manifest) -> Effect:
     if before is None:
         return Effect.CREATED
-    same = before["metadata"].get("resourceVersion") == after["metadata"].get("resourceVersion")
-    return Effect.UNCHANGED if same else Effect.CHANGED
+    return Effect.UNCHANGED if _said(before) == _said(after) else Effect.CHANGED
+
+
+def _said(manifest: Manifest) -> Manifest:
+    """What somebody has said of an object. Its version is another one with each change of its status, too."""
+    metadata = {key: value for key, value in manifest["metadata"].items() if key not in _OF_ITSELF}
+    return {**manifest, "metadata": metadata, "status": None}
 
 
 def _images(before: Manifest | None, after: Manifest) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """What somebody makes under our names between our look and our write."""
 
+import copy
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -89,3 +90,13 @@ async def test_what_is_new_is_created(api: FakeApiServer, kube: Kube, role: Item
     assert (await apply(kube, role, {})).effect is Effect.CREATED
     assert there(api)["rules"] == role.manifest["rules"]
     assert (await apply(kube, role, {role.path: there(api)})).effect is Effect.UNCHANGED
+
+
+async def test_a_status_that_changes_meanwhile_is_no_change_of_the_object(
+    api: FakeApiServer, kube: Kube, role: Item
+) -> None:
+    await apply(kube, role, {})
+    seen = copy.deepcopy(there(api))
+    await kube.patch(role.path, {"status": {"counted": 1}}, dict[str, Any])
+    assert there(api)["metadata"]["resourceVersion"] != seen["metadata"]["resourceVersion"]
+    assert (await apply(kube, role, {role.path: seen})).effect is Effect.UNCHANGED
