@@ -60,7 +60,7 @@ def given(flags: dict[str, Any]) -> list[str]:
     """The flags of `what_options` that were given, as they are written."""
     names = ("namespace", "agent_image", "aggregator_image", "image_pull_policy", "image_pull_secret", "overlay",
              "node_selector")  # fmt: skip
-    return [f"--{name.replace('_', '-')}" for name in names if flags[name]]
+    return [f"--{name.replace('_', '-')}" for name in names if flags[name] not in (None, ())]
 
 
 timeout_option = _TIMEOUT
@@ -80,6 +80,7 @@ def settings(flags: dict[str, Any], before: "Settings | None" = None) -> "Settin
     if flags["namespace"] is not None:
         check_namespace(flags["namespace"], "--namespace")
     refuse_empty("--node-selector", flags["node_selector"], "label")
+    refuse_empty("--overlay", flags["overlay"], "overlay", "Name one, or leave the flag out.")
     for secret in flags["image_pull_secret"]:
         check_name(secret, "--image-pull-secret")
     said = {

@@ -42,11 +42,13 @@ def split_commas(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
 
 
-def refuse_empty(flag: str, given: str | tuple[str, ...] | None, noun: str) -> None:
+def refuse_empty(
+    flag: str, given: str | tuple[str, ...] | None, noun: str, hint: str = "Leave the flag out for all of them."
+) -> None:
     """Raise UsageError for a flag that was given and names nothing.
 
     What fills it in, a query for one, may have found nothing, and that must not mean everything.
     """
     values = (given,) if isinstance(given, str) else given
     if values and not split_commas(values):
-        raise UsageError(f"{flag} names no {noun}", "Leave the flag out for all of them.")
+        raise UsageError(f"{flag} names no {noun}", hint)

@@ -64,6 +64,8 @@ def test_help_has_examples(name: str, capsys: pytest.CaptureFixture[str]) -> Non
         (["fleet", "nodes", "--state", ","], "--state names no state"),
         (["fleet", "install", "--dry-run", "--node-selector", ""], "--node-selector names no label"),
         (["fleet", "nodes", "--state", ""], "--state names no state"),
+        (["fleet", "install", "--dry-run", "--overlay", ""], "--overlay names no overlay. Name one, or"),
+        (["fleet", "snapshot", "--agent-image", ""], "--agent-image means nothing without --ephemeral"),
         (["fleet", "fact", "OS.\udcff"], "Invalid value for 'KEY': OS.\\xff is not text: it must be UTF-8"),
         (["fleet", "query", "a == '\udcc3'"], "is not text"),
         (["fleet", "node", "\udcff"], "\\xff is not text"),
