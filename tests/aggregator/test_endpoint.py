@@ -51,6 +51,6 @@ async def test_nobody_is_admitted_any_more_whose_connection_has_ended(endpoint: 
     assert len(endpoint.tasks) == 3
     for connection in connections:
         connection.connection_lost(None)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await asyncio.gather(*endpoint.tasks, return_exceptions=True)
     assert (len(endpoint.tasks), len(endpoint.connections)) == (0, 0)

@@ -14,6 +14,8 @@ from common.wire import MAX_FRAME, Blob, Blobs, Closed, Hello, Renew, Report, Wa
 from tests.fleet.scene import Scene, TestAgent, scene, until
 
 NODES = ["n1", "n2", "n3"]
+SLACK = 15.0
+"""Seconds beyond its deadline that a run may take on a machine with much else to do."""
 
 
 async def three(fleet: Scene) -> list[TestAgent]:
@@ -48,10 +50,10 @@ async def test_frozen(tmp_path: Path) -> None:
         await fleet.run()
         agents[1].answers_collect = agents[1].answers_ping = False
         began = time.monotonic()
-        document, run = await fleet.run(seconds=1.0)
-        assert time.monotonic() - began < 2.5
+        document, run = await fleet.run(seconds=3.0)
+        assert time.monotonic() - began < 3.0 + SLACK
         assert fleet.states(run) == {"n1": "ok", "n2": "timeout", "n3": "ok"}
-        assert fleet.reasons(run)["n2"] == "no answer within 1 s"
+        assert fleet.reasons(run)["n2"] == "no answer within 3 s"
         (line,) = [line for line in document.ledger if line.state is NodeState.TIMEOUT]
         assert line.oldest, "its last known facts are in the document, and dated"
         assert document.groups[0].count == 3, "a missing node is not a changed one"
@@ -61,9 +63,9 @@ async def test_a_link_on_which_nothing_is_heard_is_closed(tmp_path: Path) -> Non
     async with scene(tmp_path, NODES, LinkSettings(ping_every=0.5, silent_after=3.0)) as fleet:
         agents = await three(fleet)
         agents[0].answers_ping = False
-        await asyncio.wait_for(agents[0].dialled.ended, 10)
+        await asyncio.wait_for(agents[0].dialled.ended, 60)
         assert fleet.counts.closed[Closed.SILENT] == 1
-        _, run = await fleet.run(seconds=1.0)
+        _, run = await fleet.run()
         assert fleet.states(run) == {"n1": "unreachable", "n2": "ok", "n3": "ok"}
         assert fleet.reasons(run)["n1"] == "link down: the agent fell silent"
 
@@ -72,12 +74,12 @@ async def test_killed_in_the_middle_of_a_run(tmp_path: Path) -> None:
     async with scene(tmp_path, NODES) as fleet:
         agents = await three(fleet)
         agents[2].answers_collect = False
-        running = asyncio.create_task(fleet.run(seconds=20.0))
+        running = asyncio.create_task(fleet.run(seconds=60.0))
         await agents[2].collected.wait()
         agents[2].dialled.transport.abort()
         began = time.monotonic()
         _, run = await running
-        assert time.monotonic() - began < 5, "nobody waits for the dead"
+        assert time.monotonic() - began < 30, "nobody waits for the dead"
         assert fleet.states(run)["n3"] == "unreachable"
         assert fleet.reasons(run)["n3"] == "link down: the connection was lost"
 
@@ -87,7 +89,7 @@ async def test_back_in_the_middle_of_a_run(tmp_path: Path) -> None:
         agents = await three(fleet)
         agents[0].answers_collect = False  # keeps the run open
         agents[1].answers_collect = False
-        running = asyncio.create_task(fleet.run(seconds=20.0))
+        running = asyncio.create_task(fleet.run(seconds=60.0))
         await agents[1].collected.wait()
         agents[1].dialled.transport.abort()
         await until(lambda: fleet.hub.nodes["n2"].link is None)
@@ -99,12 +101,12 @@ async def test_back_in_the_middle_of_a_run(tmp_path: Path) -> None:
 
 async def test_a_late_report_still_updates_what_is_known(tmp_path: Path) -> None:
     async with scene(tmp_path, NODES) as fleet:
-        agents = await three(fleet)
-        agents[0].answers_collect = False
+        agent = await fleet.join("n1")
+        agent.answers_collect = False
         _, run = await fleet.run(seconds=0.5)
         assert fleet.states(run)["n1"] == "timeout"
         assert fleet.fleet.snapshot_of("n1") is None
-        agents[0].report_now()
+        agent.report_now()
         await until(lambda: fleet.fleet.snapshot_of("n1"))
         assert fleet.counts.late_reports == 1
 
@@ -113,7 +115,7 @@ async def test_slow_but_in_time(tmp_path: Path) -> None:
     async with scene(tmp_path, NODES) as fleet:
         agents = await three(fleet)
         agents[1].answers_collect = False
-        running = asyncio.create_task(fleet.run(seconds=20.0))
+        running = asyncio.create_task(fleet.run(seconds=60.0))
         await agents[1].collected.wait()
         await until(lambda: all(agent.wants for agent in (agents[0], agents[2])) or fleet.hub.fetcher.in_flight == 0)
         assert not running.done(), "the run waits for it"
@@ -138,7 +140,7 @@ async def test_the_holder_of_needed_content_dies(tmp_path: Path) -> None:
         agents = await three(fleet)
         for agent in agents:
             agent.answers_want = False
-        running = asyncio.create_task(fleet.run(seconds=20.0))
+        running = asyncio.create_task(fleet.run(seconds=60.0))
         await until(lambda: any(agent.wants for agent in agents))
         await until(lambda: fleet.fleet.hub.fetcher)
         holder = max(agents, key=lambda agent: sum(len(want.digests) for want in agent.wants))
@@ -192,7 +194,7 @@ async def test_garbage_closes_the_link_for_a_counted_reason(
         agents = await three(fleet)
         for frame in frames:
             agents[0].dialled.send(frame)
-        await asyncio.wait_for(agents[0].dialled.ended, 10)
+        await asyncio.wait_for(agents[0].dialled.ended, 60)
         assert fleet.counts.closed == {reason: 1}
         _, run = await fleet.run()
         assert fleet.states(run) == {"n1": "unreachable", "n2": "ok", "n3": "ok"}
@@ -202,7 +204,7 @@ async def test_text_is_no_message(tmp_path: Path) -> None:
     async with scene(tmp_path, NODES) as fleet:
         agent = await fleet.join("n1")
         agent.dialled.send(b"hello", opcode=1)
-        await asyncio.wait_for(agent.dialled.ended, 10)
+        await asyncio.wait_for(agent.dialled.ended, 60)
         assert fleet.counts.closed == {Closed.BAD_FRAME: 1}
 
 
@@ -210,7 +212,7 @@ async def test_more_bytes_than_allowed(tmp_path: Path) -> None:
     async with scene(tmp_path, NODES, LinkSettings(most_bytes=200_000)) as fleet:
         agent = await fleet.join("n1")
         agent.dialled.send(wire.encode(wire.Blobs([Blob(bytes(32), bytes(300_000))])))
-        await asyncio.wait_for(agent.dialled.ended, 10)
+        await asyncio.wait_for(agent.dialled.ended, 60)
         assert fleet.counts.closed == {Closed.TOO_LARGE: 1}
 
 
@@ -232,23 +234,23 @@ async def test_an_agent_that_does_not_read(tmp_path: Path) -> None:
 
 
 async def test_nothing_is_said_in_time(tmp_path: Path) -> None:
-    async with scene(tmp_path, NODES, LinkSettings(hello_within=0.5)) as fleet:
+    async with scene(tmp_path, NODES, LinkSettings(hello_within=2.0)) as fleet:
         mute = await fleet.dial(fleet.token("n1"))
         assert mute.status == 101
-        await asyncio.wait_for(mute.ended, 10)
-        assert fleet.counts.closed == {Closed.SILENT: 1}
         # Slowloris: the head never ends.
-        reader, writer = await asyncio.open_connection("127.0.0.1", fleet.link_port, ssl=fleet.context)
-        writer.write(b"GET /v1/link HTTP/1.1\r\nX: ")
-        with pytest.raises(ConnectionError):
-            await asyncio.wait_for(_read_or_raise(reader), 10)
-        assert fleet.counts.refused[Closed.SILENT] == 1
-        writer.close()
+        slow, slow_writer = await asyncio.open_connection("127.0.0.1", fleet.link_port, ssl=fleet.context)
+        slow_writer.write(b"GET /v1/link HTTP/1.1\r\nX: ")
         # Nor does the TLS handshake.
-        reader, writer = await asyncio.open_connection("127.0.0.1", fleet.link_port)
-        writer.write(b"\x16\x03\x01")
-        assert await asyncio.wait_for(reader.read(), 10) == b""
-        writer.close()
+        plain, plain_writer = await asyncio.open_connection("127.0.0.1", fleet.link_port)
+        plain_writer.write(b"\x16\x03\x01")
+        await asyncio.wait_for(mute.ended, 60)
+        assert fleet.counts.closed == {Closed.SILENT: 1}
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(_read_or_raise(slow), 60)
+        assert fleet.counts.refused[Closed.SILENT] == 1
+        assert await asyncio.wait_for(plain.read(), 60) == b""
+        for writer in (slow_writer, plain_writer):
+            writer.close()
 
 
 async def _read_or_raise(reader: asyncio.StreamReader) -> bytes:
@@ -279,7 +281,7 @@ async def test_a_bad_message_in_two_parts_leaves_nothing_unfinished(tmp_path: Pa
         agent.dialled.transport.write(masked(300_000) + bytes(200_000))
         await until(lambda: fleet.endpoint.unfinished)
         agent.dialled.transport.write(bytes(100_000))
-        await asyncio.wait_for(agent.dialled.ended, 10)
+        await asyncio.wait_for(agent.dialled.ended, 60)
         assert fleet.counts.closed == {Closed.BAD_FRAME: 1}
         assert fleet.endpoint.unfinished == 0
 
@@ -288,7 +290,7 @@ async def test_a_bad_message_before_part_of_another_leaves_nothing_unfinished(tm
     async with scene(tmp_path, NODES) as fleet:
         agent = await fleet.join("n1")
         agent.dialled.transport.write(masked(10) + bytes(10) + masked(300_000) + bytes(5000))
-        await asyncio.wait_for(agent.dialled.ended, 10)
+        await asyncio.wait_for(agent.dialled.ended, 60)
         assert fleet.counts.closed == {Closed.BAD_FRAME: 1}
         assert fleet.endpoint.unfinished == 0
 
@@ -313,14 +315,14 @@ async def test_a_speaker_of_another_protocol(tmp_path: Path) -> None:
     async with scene(tmp_path, NODES) as fleet:
         link = await fleet.dial(fleet.token("n1"))
         link.send(wire.encode(Hello(wire.PROTOCOL + 1, 1, "9")))
-        await asyncio.wait_for(link.ended, 10)
+        await asyncio.wait_for(link.ended, 60)
         _, run = await fleet.run()
         assert fleet.reasons(run)["n1"] == "link down: the agent speaks another version of the protocol"
 
 
 async def test_runs_wait_for_agents_that_come_back_after_a_start(tmp_path: Path) -> None:
     async with scene(tmp_path, NODES, runs=RunSettings(warming=10.0)) as fleet:
-        running = asyncio.create_task(fleet.run(seconds=20.0))
+        running = asyncio.create_task(fleet.run(seconds=60.0))
         await asyncio.sleep(0.3)
         await three(fleet)
         _, run = await running
@@ -340,7 +342,7 @@ async def test_a_clock_that_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             assert all(fleet.hub.nodes[node].link for node in NODES), "links do not depend on the wall clock"
         began = time.monotonic()
         _, run = await running
-        assert time.monotonic() - began < 4, "nor do deadlines"
+        assert time.monotonic() - began < 2.0 + SLACK, "nor do deadlines"
         assert fleet.states(run) == {"n1": "ok", "n2": "ok", "n3": "timeout"}
 
 
@@ -379,7 +381,7 @@ async def test_no_room_for_all_content(tmp_path: Path) -> None:
         assert fleet.reasons(run)["n3"] == "answered, but not all of its content arrived"
         assert fleet.counts.contents_refused > 0
         assert store.memory_bytes + store.disk_bytes <= limit
-        _, run = await fleet.run(seconds=1.0, nodes="n1")
+        _, run = await fleet.run(nodes="n1")
         assert fleet.states(run) == {"n1": "ok"}
 
 

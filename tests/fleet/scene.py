@@ -21,7 +21,7 @@ from tests.fleet.profiles import PROFILES
 from tests.fleet.simulator import SimulatedAgent, Templates
 
 TEMPLATES = Templates()
-QUICK_RUNS = RunSettings(seconds=5.0, warming=0.0)
+QUICK_RUNS = RunSettings(seconds=30.0, warming=0.0)
 
 
 class TestAgent(SimulatedAgent):
@@ -120,10 +120,10 @@ class Scene:
             link.transport.abort()
         await asyncio.gather(*(link.ended for link in self.links))
 
-    async def run(self, seconds: float = 5.0, nodes: str = "") -> tuple[FleetSnapshot, Run]:
+    async def run(self, seconds: float = 30.0, nodes: str = "") -> tuple[FleetSnapshot, Run]:
         """A whole run."""
         run = self.fleet.runs.start(RunRequest(Selector(nodes), (), seconds))
-        await asyncio.wait_for(run.ended.wait(), seconds + 20)
+        await asyncio.wait_for(run.ended.wait(), seconds + 60)
         assert run.document is not None, run.failure
         return run.document, run
 
@@ -136,7 +136,7 @@ class Scene:
         return {entry.node: entry.reason for entry in run.entries}
 
 
-async def until(condition: Callable[[], object], within: float = 10.0) -> None:
+async def until(condition: Callable[[], object], within: float = 60.0) -> None:
     """Until something has become so; the loop turns meanwhile."""
     end = time.monotonic() + within
     while not condition():

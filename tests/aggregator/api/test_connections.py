@@ -16,7 +16,7 @@ async def test_slow_heads_and_slow_bodies_are_dropped(tmp_path: Path) -> None:
         port = user.fleet.local.server.api_port
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=user.fleet.context)
         writer.write(b"GET /v1/nodes HTTP/1.1\r\nX-Slow: ")
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert await asyncio.wait_for(reader.read(), 60) == b""
         writer.close()
         assert user.fleet.counts.http_dropped["slow-head"] == 1
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=user.fleet.context)
@@ -24,7 +24,7 @@ async def test_slow_heads_and_slow_bodies_are_dropped(tmp_path: Path) -> None:
             f"POST /v1/runs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {user.token}\r\nContent-Length: 50\r\n\r\n{{"
         )
         writer.write(head.encode())
-        answer = await asyncio.wait_for(reader.readline(), 10)
+        answer = await asyncio.wait_for(reader.readline(), 60)
         assert b"408" in answer
         writer.close()
 
@@ -37,7 +37,7 @@ async def test_who_does_not_read_its_answer_is_dropped(tmp_path: Path, monkeypat
         _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=user.fleet.context, limit=1024)
         request = f"GET /v1/snapshot HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {user.token}\r\n\r\n".encode()
         writer.write(request * 300)  # far more than the kernel's own buffers hold, and nobody reads
-        await until(lambda: user.fleet.counts.http_dropped["slow-reader"] == 1, within=20)
+        await until(lambda: user.fleet.counts.http_dropped["slow-reader"] == 1)
         writer.transport.abort()
         assert (await user.ask("GET", "/livez"))[0] == 200
 
@@ -47,7 +47,7 @@ async def _ask(user: User, path: str, token: str = "") -> tuple[asyncio.StreamRe
     port = user.fleet.local.server.api_port
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=user.fleet.context)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
-    return reader, writer, await asyncio.wait_for(reader.readline(), 10)
+    return reader, writer, await asyncio.wait_for(reader.readline(), 60)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ async def test_strangers_are_answered_once(tmp_path: Path, path: str, token: str
     async with api(tmp_path, join=0) as user:
         reader, writer, line = await _ask(user, path, token)
         assert status in line
-        rest = await asyncio.wait_for(reader.read(), 10)
+        rest = await asyncio.wait_for(reader.read(), 60)
         assert b"connection: close" in rest.lower()
         writer.transport.abort()
 
@@ -71,7 +71,7 @@ async def test_a_user_may_ask_again(tmp_path: Path) -> None:
             pass
         assert await reader.readexactly(1)
         writer.write(b"GET /v1/nodes HTTP/1.1\r\nHost: x\r\n\r\n")
-        told = await asyncio.wait_for(reader.read(), 10)
+        told = await asyncio.wait_for(reader.read(), 60)
         assert b"401" in told, "whoever was let in once shows a token again, or is a stranger"
         writer.transport.abort()
 
@@ -84,7 +84,7 @@ async def test_strangers_keep_nobody_out(tmp_path: Path) -> None:
         await until(lambda: user.fleet.local.server.api_connections == 4)
         _, probe, line = await _ask(user, "/livez")
         assert b"200" in line, "the one who comes is served"
-        assert await asyncio.wait_for(held[0][0].read(), 10) == b"", "the oldest of those who say nothing goes"
+        assert await asyncio.wait_for(held[0][0].read(), 60) == b"", "the oldest of those who say nothing goes"
         assert dropped["too-many-connections"] == 1
         assert (await user.ask("GET", "/v1/nodes"))[0] == 200
         assert dropped["too-many-connections"] == 1, "users are apart from strangers"
@@ -98,7 +98,7 @@ async def test_of_users_the_one_goes_that_is_idle_for_longest(tmp_path: Path) ->
         _, two, _ = await _ask(user, "/v1/nodes", user.token)
         _, three, line = await _ask(user, "/v1/watch", user.token)
         assert b"200" in line
-        while await asyncio.wait_for(first.readline(), 10):
+        while await asyncio.wait_for(first.readline(), 60):
             pass  # what was left of its answer
         _, four, line = await _ask(user, "/v1/watch", user.token)
         assert b"200" in line

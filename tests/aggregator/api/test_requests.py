@@ -94,7 +94,7 @@ async def test_what_is_no_request_is_answered_briefly(tmp_path: Path, sent: byte
         port = user.fleet.local.server.api_port
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=user.fleet.context)
         writer.write(sent)
-        answer = await asyncio.wait_for(reader.read(), 10)
+        answer = await asyncio.wait_for(reader.read(), 60)
         writer.close()
         head, _, body = answer.partition(b"\r\n\r\n")
         assert head.split(b" ")[1] == b"400"

@@ -117,7 +117,7 @@ async def test_following_a_cluster(api: FakeApiServer) -> None:
     async with kube_of(api) as kube:
         nodes = ExpectedNodes(kube, "eidos")
         following = asyncio.create_task(nodes.follow())
-        await asyncio.wait_for(nodes.synced.wait(), 10)
+        await asyncio.wait_for(nodes.synced.wait(), 60)
         none = "no agent's pod is on the node"
         not_ready = "kubelet says that the node is not ready (KubeletNotReady)"
         assert [msgspec.structs.replace(each, uid="") for each in nodes.expected()] == [
@@ -166,7 +166,7 @@ async def test_only_the_nodes_selected(api: FakeApiServer) -> None:
     async with kube_of(api) as kube:
         nodes = ExpectedNodes(kube, "eidos", "gpu=true")
         following = asyncio.create_task(nodes.follow())
-        await asyncio.wait_for(nodes.synced.wait(), 10)
+        await asyncio.wait_for(nodes.synced.wait(), 60)
         assert [each.node for each in nodes.expected()] == ["n1"]
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
@@ -177,7 +177,7 @@ async def test_a_node_that_never_reported(api: FakeApiServer) -> None:
     async with kube_of(api) as kube:
         nodes = ExpectedNodes(kube, "eidos")
         following = asyncio.create_task(nodes.follow())
-        await asyncio.wait_for(nodes.synced.wait(), 10)
+        await asyncio.wait_for(nodes.synced.wait(), 60)
         assert (nodes.expected()[0].ready, nodes.expected()[0].reason) == (False, "kubelet has not reported yet")
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)

@@ -138,7 +138,7 @@ async def test_a_publisher_killed_at_any_step_leaves_a_whole_document(
             await publisher.publish(first)
             assert await shown(kube) == "run-1"
             kill_at(api, step, publisher, asyncio.create_task(publisher.publish(second)), before)
-            await until(lambda: api.before is _nothing, 30)
+            await until(lambda: api.before is _nothing)
         assert await shown(kube) in ("run-1", "run-2")
         async with leading(kube, "b") as successor:
             await successor.publish(large("run-3"))

@@ -59,7 +59,7 @@ async def test_what_is_refused_holds_up_no_renewal_and_is_tried_again(
     await until(lambda: published(api) == given(api) == [certificates.bundle])
     api.forbidden |= {("get", refused), ("list", refused), ("watch", refused)}
     for _ in range(2):
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             await service._renewed(certificates.renew())
     if refused == "apiservices":
         await until(lambda: published(api) == [certificates.bundle])

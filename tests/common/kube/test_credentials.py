@@ -172,7 +172,7 @@ async def test_a_plugin_that_nobody_waits_for_is_killed_with_what_it_started(tmp
         with pytest.raises(asyncio.CancelledError):
             await waiting
         os.set_blocking(alive, True)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await asyncio.to_thread(os.read, alive, 1) == b""  # the end: nobody is left who could write
     finally:
         os.close(alive)
