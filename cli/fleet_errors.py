@@ -27,34 +27,45 @@ _CODE_OF_STATUS: Final[Mapping[int, Code]] = {
     503: Code.FLEET_BUSY,
     504: Code.DEADLINE,
 }
+_VERSIONS: Final = "Aggregator and eidos may be of versions that do not go together."
 _BY_OTHERS: Final = frozenset((401, 403, 408, 429, 503, 504))
 """What a proxy on the way may say, too."""
 
 
 def refusal(
-    url: str, has_token: bool, status: int, content_type: str, problem: Problem | None, retry_after: str
+    who: str,
+    address: str,
+    has_token: bool,
+    status: int,
+    content_type: str,
+    problem: Problem | None,
+    retry_after: str,
 ) -> EidosError:
-    """What an answer that is not the one asked for means."""
+    """What an answer that is not the one asked for means.
+
+    `who` is the aggregator, in words; `address` is empty where a cluster leads to it, and no --server.
+    """
     if problem is None and status not in _BY_OTHERS:
         return FleetError(
             Code.FLEET_FAILED,
-            f"{url} answers with HTTP status {status} and {told(content_type)}, as the API of an aggregator does not",
-            "Check --server: agents dial another port than users.",
+            f"{address or who} answers with HTTP status {status} and {told(content_type)}, "
+            "as the API of an aggregator does not",
+            "Check --server: agents dial another port than users." if address else _VERSIONS,
         )
     if problem is not None and problem.type == _NO_SUCH_ADDRESS:
         return FleetError(
             Code.FLEET_NOT_FOUND,
-            f"the aggregator at {url} does not know what is asked",
-            "Check --server: its address has no path."
-            if urlsplit(url).path
-            else "Aggregator and eidos may be of versions that do not go together.",
+            f"{who} does not know what is asked",
+            "Check --server: its address has no path." if urlsplit(address).path else _VERSIONS,
         )
     code = _code(problem, status)
-    detail = told((problem.detail or problem.title) if problem else f"{url} answers with HTTP status {status}")
+    detail = told(
+        (problem.detail or problem.title) if problem else f"{address or who} answers with HTTP status {status}"
+    )
     hint = told(problem.hint) if problem else "Try again; the aggregator, or a proxy before it, may be starting anew."
     if code is Code.FLEET_UNAUTHORIZED:
         given = "The token given is not accepted." if has_token else "Give one with --token-file."
-        return FleetError(code, f"the aggregator at {url} wants a user's token", given)
+        return FleetError(code, f"{who} wants a user's token", given)
     if code is Code.FLEET_BUSY and retry_after.isdigit() and len(retry_after) < 6:
         hint = f"Try again in {retry_after} s."
     if code is Code.FLEET_NOT_FOUND:
@@ -65,7 +76,7 @@ def refusal(
             "Name fewer nodes, or fold them: gpu-[001-512].",
         )
     if code is Code.FLEET_FAILED:
-        detail = f"the aggregator at {url} failed: {detail}"
+        detail = f"{who} failed: {detail}"
     return FleetError(code, detail.rstrip("."), hint)
 
 

@@ -146,7 +146,8 @@ class Direct:
 
     async def refusal(self, response: "aiohttp.ClientResponse") -> EidosError:
         """See Transport."""
-        return _refused(self.name, self._has_token, response, await _problem(response))
+        who = f"the aggregator at {self.name}"
+        return _refused(who, self.name, self._has_token, response, await _problem(response))
 
 
 class _Condition(msgspec.Struct, frozen=True):
@@ -210,7 +211,7 @@ class ThroughCluster:
                     f"the aggregator in {self._where} does not believe its API server who asks",
                     "Its log says why; see ConfigMap kube-system/extension-apiserver-authentication.",
                 )
-            return _refused(self.name, True, response, await _problem(response))
+            return _refused(f"the aggregator in {self._where}", "", True, response, await _problem(response))
         status, retry_after = response.status, response.headers.get("Retry-After", "")
         content = await read_whole(response.content, _MOST_REFUSAL)
         if status == 404:
@@ -257,6 +258,8 @@ async def _problem(response: "aiohttp.ClientResponse") -> Problem | None:
     return None
 
 
-def _refused(name: str, has_token: bool, response: "aiohttp.ClientResponse", problem: Problem | None) -> EidosError:
+def _refused(
+    who: str, address: str, has_token: bool, response: "aiohttp.ClientResponse", problem: Problem | None
+) -> EidosError:
     retry_after = response.headers.get("Retry-After", "")
-    return refusal(name, has_token, response.status, response.content_type, problem, retry_after)
+    return refusal(who, address, has_token, response.status, response.content_type, problem, retry_after)

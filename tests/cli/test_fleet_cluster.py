@@ -82,6 +82,8 @@ async def test_requests_go_where_the_fleets_api_is(tmp_path: Path) -> None:
 FORBIDDEN = status_body(403, 'fleets.fleet.eidos.nvidia.com "eidos" is forbidden: User "viewer" cannot get resource '
                              '"fleets/api" in API group "fleet.eidos.nvidia.com" at the cluster scope')  # fmt: skip
 PROBLEM = {"type": "urn:eidos:problem:fleet_not_found", "title": "t", "status": 404, "detail": "nothing is known"}
+UNKNOWN = {"type": "urn:eidos:problem:not_found", "title": "t", "status": 404}
+DEFECT = {"type": "urn:eidos:problem:internal", "title": "internal error", "status": 500, "hint": "See its log."}
 UNBELIEVED = {"type": "urn:eidos:problem:fleet_unauthorized", "title": "t", "status": 401}
 
 
@@ -96,6 +98,11 @@ UNBELIEVED = {"type": "urn:eidos:problem:fleet_unauthorized", "title": "t", "sta
         (saying(401, status_body(401, "Unauthorized")), Code.CLUSTER_UNAUTHORIZED, "does not accept the credentials"),
         (saying(503, "service unavailable", "text/plain"), Code.FLEET_UNREACHABLE, "cannot be reached by the API"),
         (saying(404, PROBLEM, "application/problem+json"), Code.FLEET_NOT_FOUND, "nothing is known"),
+        (saying(404, UNKNOWN, "application/problem+json"), Code.FLEET_NOT_FOUND,
+         "the aggregator in the cluster of context staging does not know what is asked. Aggregator and eidos may"),
+        (saying(500, DEFECT, "application/problem+json"), Code.FLEET_FAILED,
+         "the aggregator in the cluster of context staging failed: internal error. See its log"),
+        (saying(500, "{", "application/problem+json"), Code.FLEET_FAILED, "staging answers with HTTP status 500"),
         (saying(401, UNBELIEVED, "application/problem+json"), Code.FLEET_UNAUTHORIZED, "does not believe its API"),
         (saying(200, "<html>", "text/html"), Code.CLUSTER_FAILED, "the API server https://127.0.0.1"),
         (saying(302, "", "text/html"), Code.CLUSTER_FAILED, "answers with a redirect"),

@@ -71,5 +71,5 @@ async def test_a_defect_of_the_aggregator_is_one_sentence_and_where_to_look() ->
     assert isinstance(answer, web.Response)
     assert isinstance(answer.body, bytes)
     told = msgspec.json.decode(answer.body, type=Problem)
-    error = refusal(URL, True, answer.status, answer.content_type, told, "")
+    error = refusal(f"the aggregator at {URL}", URL, True, answer.status, answer.content_type, told, "")
     assert str(error) == f"the aggregator at {URL} failed: internal error. The aggregator's log has the details."
