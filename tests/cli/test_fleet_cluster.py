@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 import trustme
 import yaml
@@ -14,11 +15,13 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from click.testing import CliRunner
 
+from cli import install_run
 from cli.fleet_client import FleetClient, connected
 from cli.fleet_options import connection, fleet_options
 from cli.fleet_transport import ClusterConnection, Connection
 from common.errors import Code, EidosError, UsageError
 from common.fleet_api import API_PATH, Progress, RunBody, RunState
+from tests.cli.test_fleet_text import document
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -237,3 +240,29 @@ def test_which_aggregator_is_meant(tmp_path: Path) -> None:
     assert chosen([], config) == ClusterConnection()
     assert chosen([], {}) == "no aggregator is named, and there is no kubeconfig"
     assert "give one of them" in str(chosen(["--server", "here:1", "--context", "a"], {}))
+
+
+async def test_a_fleet_just_installed_is_asked_again_until_every_api_server_knows_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install_run, "_AGAIN_AFTER", 0.01)
+    done = Progress("r1", RunState.DONE, 1, 1, 0.1, {}, [], {}, 0)
+    not_yet = [saying(404, "404 page not found", "text/plain"), saying(503, "service unavailable", "text/plain")]
+    of_the_apiservice = saying(200, {"status": {}})
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if not request.path.startswith(API_PATH):
+            return await of_the_apiservice(request)
+        if not_yet:
+            return await not_yet.pop(0)(request)
+        body = document() if request.path.endswith("/snapshot") else done
+        kind = "application/json" if request.path.endswith("/snapshot") else "application/x-ndjson"
+        return web.Response(body=msgspec.json.encode(body), content_type=kind)
+
+    async with behind_api(tmp_path, handler) as client:
+        assert await install_run.take_once_served(client, RunBody(), lambda _: None) == document()
+        monkeypatch.setattr(install_run, "_SERVED_WITHIN", 0.0)
+        not_yet.append(saying(503, "service unavailable", "text/plain"))
+        not_yet.append(saying(503, "service unavailable", "text/plain"))
+        with pytest.raises(EidosError, match="cannot be reached by the API server"):
+            await install_run.take_once_served(client, RunBody(), lambda _: None)
