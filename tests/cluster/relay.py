@@ -22,7 +22,7 @@ class Relay:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._started.wait(10)
+        self._started.wait(60)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -56,10 +56,10 @@ class Relay:
         await asyncio.sleep(0.05)  # for transports to close
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        port = await asyncio.to_thread(self._target) if self._open else None
-        self._writers.add(writer)
+        self._writers.add(writer)  # from now on `cut` ends it
         try:
-            if port is None:
+            port = await asyncio.to_thread(self._target) if self._open else None
+            if port is None or writer.is_closing():
                 return
             there, onward = await asyncio.open_connection("127.0.0.1", port)
             self._writers.add(onward)

@@ -39,7 +39,8 @@ class Replica(Process):
         self.name = name
         self.api = Relay(lambda: fleet.cluster.api_port).__enter__()
         """Its way to the API server."""
-        self.link_port = _free_port()
+        self._kept = _free_port()
+        self.link_port: int = self._kept.getsockname()[1]
         super().__init__(
             [
                 *("aggregator", "--cluster", "--namespace", fleet.namespace, "--identity", name),
@@ -71,6 +72,7 @@ class Replica(Process):
     def close(self, number: Signals = SIGKILL) -> None:
         """End it for good."""
         self.end(number)
+        self._kept.close()
         self.api.__exit__()
 
 
@@ -89,7 +91,7 @@ class Fleet:
         self.kubectl("create", "namespace", self.namespace)
         documents = [self._renamed(each) for each in yaml.safe_load_all(_RBAC.read_text())]
         self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all([*documents, *self._agents(), *self._user()]))
-        self.kubectl("rollout", "status", "daemonset/eidos-agent", "-n", self.namespace, "--timeout=60s")
+        self.kubectl("rollout", "status", "daemonset/eidos-agent", "-n", self.namespace, "--timeout=100s")
         self._service.__enter__()
         return self
 
@@ -286,8 +288,9 @@ def wait_for(find: Callable[[], T | None], within: float) -> T:
     return found
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _free_port() -> socket.socket:
+    """Bound to a port that the system gives to nobody else meanwhile; who asks for it by number may listen on it."""
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", 0))
+    return kept

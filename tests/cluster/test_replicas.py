@@ -12,7 +12,7 @@ import pytest
 from tests.cluster.cluster import Cluster
 from tests.cluster.replicas import Fleet, Replica, wait_for
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
 NODES = ("gpu-1", "cpu-1")
 GOOD = {"ok", "partial"}
@@ -59,7 +59,7 @@ def test_one_leads_and_what_it_keeps(fleet: Fleet) -> None:
     secret, public = fleet.get("secret", "eidos-authority"), fleet.get("configmap", "eidos-ca")
     assert sorted(secret["data"])[0].startswith("authority-")
     assert public["data"].keys() == {"ca.crt"}
-    wait_for(lambda: fleet.published() == fleet.ask("/v1/snapshot")[1]["metadata"]["run"], 10)
+    wait_for(lambda: fleet.published() == fleet.ask("/v1/snapshot")[1]["metadata"]["run"], 60)
 
 
 def test_nodes_without_an_answer_each_with_its_reason(fleet: Fleet) -> None:
@@ -75,12 +75,12 @@ def test_nodes_without_an_answer_each_with_its_reason(fleet: Fleet) -> None:
         fleet.cluster.api.text("POST", "/api/v1/nodes", node)
     fleet.agents["cpu-1"].signal(SIGSTOP)  # keeps the run open
     try:
-        wait_for(lambda: len(fleet.kubectl("get", "pods", *fleet.here, "-o", "name").split()) == 5, 20)
+        wait_for(lambda: len(fleet.kubectl("get", "pods", *fleet.here, "-o", "name").split()) == 5, 60)
         pool = ThreadPoolExecutor(1)
-        run = pool.submit(lambda: fleet.ask("/v1/runs", {"seconds": 8}))
-        wait_for(lambda: fleet.ask("/v1/runs", {"seconds": 8}, more=ASYNC)[1]["answered"], 6)
+        run = pool.submit(lambda: fleet.ask("/v1/runs", {"seconds": 15}))
+        wait_for(lambda: fleet.ask("/v1/runs", {"seconds": 15}, more=ASYNC)[1]["answered"], 15)
         fleet.kubectl("delete", "node", "passing")
-        status, document = run.result(30)
+        status, document = run.result(60)
         pool.shutdown()
     finally:
         fleet.agents["cpu-1"].signal(SIGCONT)
@@ -90,7 +90,7 @@ def test_nodes_without_an_answer_each_with_its_reason(fleet: Fleet) -> None:
     assert ledger.pop("gpu-1")[0] in GOOD
     assert ledger.pop("silent")[0] == "not-ready"
     assert ledger == {
-        "cpu-1": ("timeout", "no answer within 8 s"),
+        "cpu-1": ("timeout", "no answer within 15 s"),
         "bare": ("no-agent", "its agent's pod cannot be scheduled"),
         "passing": ("not-ready", "the node was removed from the cluster"),
     }
@@ -106,16 +106,16 @@ def keeps_up(fleet: Fleet, run: str) -> None:
     """What the leader keeps comes back as it was, whatever is done to it."""
     authority, bundle = fleet.get("secret", "eidos-authority")["data"], fleet.get("configmap", "eidos-ca")["data"]
     fleet.kubectl("delete", "configmap/eidos-fleet", "configmap/eidos-ca", "secret/eidos-authority", *fleet.here)
-    wait_for(lambda: fleet.published() == run, 20)
-    wait_for(lambda: fleet.data("secret", "eidos-authority") == authority, 20)
-    wait_for(lambda: fleet.data("configmap", "eidos-ca") == bundle, 20)
+    wait_for(lambda: fleet.published() == run, 60)
+    wait_for(lambda: fleet.data("secret", "eidos-authority") == authority, 60)
+    wait_for(lambda: fleet.data("configmap", "eidos-ca") == bundle, 60)
     spoil = {"data": {"snapshot.yaml": "kind: FleetSnapshot\n", "more": "x"}, "metadata": {"labels": None}}
     fleet.kubectl("patch", "configmap", "eidos-fleet", *fleet.here, "--type=merge", "-p", json.dumps(spoil))
     fleet.kubectl("patch", "configmap", "eidos-ca", *fleet.here, "--type=merge", "-p", '{"data": {"ca.crt": "x"}}')
     fleet.kubectl("patch", "secret", "eidos-authority", *fleet.here, "--type=merge", "-p", '{"data": null}')
-    wait_for(lambda: fleet.published() == run and "more" not in (fleet.data("configmap", "eidos-fleet") or {}), 20)
-    wait_for(lambda: fleet.data("secret", "eidos-authority") == authority, 20)
-    wait_for(lambda: fleet.data("configmap", "eidos-ca") == bundle, 20)
+    wait_for(lambda: fleet.published() == run and "more" not in (fleet.data("configmap", "eidos-fleet") or {}), 60)
+    wait_for(lambda: fleet.data("secret", "eidos-authority") == authority, 60)
+    wait_for(lambda: fleet.data("configmap", "eidos-ca") == bundle, 60)
 
 
 def test_a_leader_that_is_told_to_stop_hands_over_at_once(fleet: Fleet) -> None:
@@ -123,7 +123,9 @@ def test_a_leader_that_is_told_to_stop_hands_over_at_once(fleet: Fleet) -> None:
     bundle = fleet.data("configmap", "eidos-ca")
     began = time.monotonic()
     assert leader.end(SIGTERM) == 0
-    assert fleet.leader(within=10) is other
+    released = fleet.get("lease", "eidos-aggregator")["spec"].get("holderIdentity", "")
+    assert released in ("", other.name), "nobody waits for it to run out"
+    assert fleet.leader() is other
     print(f"took over after {time.monotonic() - began:.1f} s")
     replace_dead(fleet)
     good(fleet)
@@ -134,17 +136,17 @@ def test_a_leader_that_is_told_to_stop_hands_over_at_once(fleet: Fleet) -> None:
 def test_the_leader_killed_in_the_middle_of_a_run(fleet: Fleet) -> None:
     good(fleet)
     leader, other = fleet.leader(), standby(fleet)
-    published = wait_for(fleet.published, 10)
+    published = wait_for(fleet.published, 60)
     fleet.agents["cpu-1"].signal(SIGSTOP)  # keeps the run open
     pool, run = fleet.waiting(60)
     _, under_way = fleet.ask("/v1/runs", {"seconds": 60}, more=ASYNC)
     began = time.monotonic()
     leader.end(SIGKILL)
     with pytest.raises(OSError, match=r"."):
-        run.result(10)
+        run.result(60)
     pool.shutdown()
     fleet.agents["cpu-1"].signal(SIGCONT)
-    assert fleet.leader(within=20) is other
+    assert fleet.leader() is other
     print(f"took over after {time.monotonic() - began:.1f} s")
     assert fleet.published() == published, "what was published stays until there is something newer"
     status, document = fleet.ask("/v1/snapshot")
@@ -156,16 +158,16 @@ def test_the_leader_killed_in_the_middle_of_a_run(fleet: Fleet) -> None:
     replace_dead(fleet)
     good(fleet)
     print(f"all agents are back after {time.monotonic() - began:.1f} s")
-    wait_for(lambda: fleet.published() != published, 10)
+    wait_for(lambda: fleet.published() != published, 60)
 
 
 def test_a_leader_that_was_asleep_serves_nobody_when_it_wakes(fleet: Fleet) -> None:
     good(fleet)
     leader, other = fleet.leader(), standby(fleet)
     leader.signal(SIGSTOP)
-    wait_for(other.ready, 25)
+    wait_for(other.ready, 60)
     leader.signal(SIGCONT)
-    assert wait_for(leader.process.poll, 10) == 4
+    assert wait_for(leader.process.poll, 60) == 4
     replace_dead(fleet)
     good(fleet)
 
@@ -175,12 +177,13 @@ def test_a_leader_cut_off_from_the_api_server_gives_way(fleet: Fleet) -> None:
     leader, other = fleet.leader(), standby(fleet)
     leader.api.cut()
     began = time.monotonic()
-    wait_for(lambda: not leader.ready(), 14)
-    wait_for(other.ready, 20)
+    wait_for(lambda: not leader.ready() or other.ready(), 60)
+    assert not leader.ready(), "it gives way before anybody else may lead"
+    wait_for(other.ready, 60)
     print(f"gave way after {time.monotonic() - began:.1f} s")
     good(fleet)
     leader.api.mend()
-    assert wait_for(leader.process.poll, 15) == 4, "it begins anew as a standby"
+    assert wait_for(leader.process.poll, 60) == 4, "it begins anew as a standby"
     replace_dead(fleet)
     good(fleet)
 
@@ -194,7 +197,7 @@ def test_the_api_server_down_for_30_seconds(fleet: Fleet) -> None:
     for replica in (leader, other):
         replica.api.cut()
     until = time.monotonic() + 30
-    wait_for(lambda: leader.probe("/readyz") == 503, 15)
+    wait_for(lambda: leader.probe("/readyz") == 503, 60)
     assert leader.probe("/livez") == 200, "kubelet has no reason to restart it"
     status, document = fleet.ask("/v1/snapshot", replica=leader, token=user)
     assert (status, document["metadata"]["run"]) == (200, run), "who was known before reads what is known"
@@ -205,7 +208,7 @@ def test_the_api_server_down_for_30_seconds(fleet: Fleet) -> None:
     assert other.process.poll() is None
     for replica in (leader, other):
         replica.api.mend()
-    assert wait_for(lambda: next((r for r in (leader, other) if r.ready()), None), 30) is leader, "still its Lease"
+    assert wait_for(lambda: next((r for r in (leader, other) if r.ready()), None), 60) is leader, "still its Lease"
     assert leader_run(fleet, leader) == run, "it knows what it knew"
     good(fleet)
 

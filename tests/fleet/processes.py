@@ -78,7 +78,7 @@ class Process:
             self.process.send_signal(SIGCONT)
             self.process.send_signal(number)
         try:
-            status = self.process.wait(10)
+            status = self.process.wait(30)
         except subprocess.TimeoutExpired:
             self.process.kill()
             status = self.process.wait()
