@@ -119,7 +119,7 @@ def group_blocks(document: FleetSnapshot, colour: bool, chosen: Sequence[Group] 
         if outlier is not None:
             yield from _unlike(like, outlier.facts, (), ())
         elif like == group.group or number >= _MOST_COMPARED:
-            yield from aligned(rows, header=None)
+            yield from aligned(rows, header=None) if rows else ("neither its GPUs nor its system are known",)
         else:
             compared = compared or GroupDiff(document)
             pair = group.group, like

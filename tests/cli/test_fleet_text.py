@@ -143,6 +143,11 @@ def test_a_group_that_was_asked_for_less_says_so() -> None:
     ]
 
 
+def test_a_group_of_which_next_to_nothing_is_known_says_so() -> None:
+    lone = replace(document(), groups=[Group(0, "aa", 1, "n1")], outliers=[], measurements=[])
+    assert list(group_blocks(lone, colour=False))[3:] == ["neither its GPUs nor its system are known"]
+
+
 def test_nothing_known_and_nothing_odd_is_said() -> None:
     empty = replace(document(), groups=[], outliers=[])
     assert list(group_blocks(empty, colour=False)) == ["No facts of any node are known."]
