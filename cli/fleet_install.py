@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from cli import install_options, interrupts, suggestions
+from cli.fleet_options import is_flag
 from cli.install_progress import Progress
 from cli.terminal import is_terminal
 from cli.text import colour_wanted
@@ -62,6 +63,8 @@ def install(dry_run: bool, output: str, timeout: float, **flags: Any) -> None:
     if dry_run:
         _write_objects(wanted, output)
         return
+    if is_flag("output"):  # whoever wants a file does not want it applied
+        raise UsageError("--output means nothing without --dry-run")
     cluster = install_options.target(flags)
     progress = Progress()
 

@@ -53,6 +53,7 @@ def test_a_dry_run_into_a_file(tmp_path: Path) -> None:
             ["install", "--dry-run", "--overlay", "gpu-nodes", "--node-selector", "nvidia.com/gpu.present=false"],
             "an overlay chooses nodes with nvidia.com/gpu.present=true, and --node-selector those with",
         ),
+        (["install", "-o", "fleet.yaml"], "--output means nothing without --dry-run"),
         (["install", "--image-pull-policy", "sometimes"], "Invalid value for '--image-pull-policy'"),
         (["install", "--dry-run", "--namespace", "Bad_NS"], "--namespace 'Bad_NS' is not a namespace"),
         (["install", "--dry-run", "--namespace", "n" * 64], "is not a namespace"),
