@@ -44,7 +44,7 @@ has_systemd_headers() {
 install() {
     local log
     log=$(mktemp)
-    if .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+    if .venv/bin/python -m pip install --quiet --disable-pip-version-check --retries 8 --timeout 60 -c constraints.txt \
         --config-settings editable_mode=compat "$@" >"$log" 2>&1; then
         rm -f "$log"
         return 0
@@ -64,7 +64,8 @@ fi
 
 "$python" -c 'import ensurepip, venv' 2>/dev/null ||
     need_packages "Python's venv module" python3-venv || die "Python's venv module is needed."
-[ -x .venv/bin/python ] || "$python" -m venv .venv
+# Anew where making it was cut short before pip was in it.
+.venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv
 
 say "installing Python packages into .venv (a minute or so)"
 install -e '.[node,kubernetes,aggregator,dev]' || die "pip could not install what pyproject.toml names; see above."
