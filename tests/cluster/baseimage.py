@@ -97,7 +97,9 @@ def _trust() -> list[str]:
     if not Path(authorities).exists():
         return []
     settings = cache_root() / "pip.conf"
-    settings.write_text(f"[global]\ncert = {_AUTHORITIES}\ndisable-pip-version-check = true\n")
+    text = f"[global]\ncert = {_AUTHORITIES}\ndisable-pip-version-check = true\n"
+    if not settings.exists() or settings.read_text() != text:  # another build may be reading it
+        settings.write_text(text)
     return [f"--volume={authorities}:{_AUTHORITIES}:ro", f"--volume={settings}:/etc/pip.conf:ro"]
 
 
