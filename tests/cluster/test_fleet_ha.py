@@ -16,7 +16,7 @@ from tests.cluster.fleetmode import NAMESPACE, Fleet
 from tests.cluster.node import Node
 from tests.cluster.replicas import wait_for
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(500)]
 
 HERE = ("-n", NAMESPACE)
 API = "/apis/fleet.eidos.nvidia.com/v1alpha1/fleets/eidos/api"
@@ -48,15 +48,16 @@ def holder(fleet: Fleet) -> str:
     return name
 
 
-def led_anew(fleet: Fleet, leader: str, within: float = 20.0) -> float:
-    """Seconds until another pod is ready, or the same one with another process."""
+def led_anew(fleet: Fleet, leader: str) -> float:
+    """Seconds until another pod is ready, or the same with another process, and kube-apiserver has heard of it."""
     began = time.monotonic()
 
     def anew(pod: dict[str, Any]) -> bool:
         restarted = any(each["restartCount"] for each in pod["status"].get("containerStatuses", []))
         return is_ready(pod) and (pod["metadata"]["name"] != leader or restarted)
 
-    wait_for(lambda: any(map(anew, pods(fleet, "aggregator"))), within)
+    wait_for(lambda: any(map(anew, pods(fleet, "aggregator"))), 60)
+    wait_for(lambda: _runs(fleet), 60)
     return time.monotonic() - began
 
 
@@ -69,10 +70,11 @@ def signal(node: Node, number: str, command: str) -> None:
     node.machine.run(["sh", "-c", f"pkill -{number} -f '^[^ ]*{command}' || true"])  # it may have ended
 
 
-def snapshot(fleet: Fleet, deadline: str = "60s") -> dict[str, Any]:
-    """A whole run through the cluster's API: every node answers."""
-    done = fleet.eidos("snapshot", "--format", "yaml", "--deadline", deadline)
-    assert done.returncode == 0, done.stderr
+def snapshot(fleet: Fleet, within: float = 0.0) -> dict[str, Any]:
+    """A whole run through the cluster's API: every node answers. Tried again for so long while it cannot be asked."""
+    until = time.monotonic() + within
+    while (done := fleet.eidos("snapshot", "--format", "yaml", "--deadline", "60s")).returncode != 0:
+        assert time.monotonic() < until, done.stderr
     document: dict[str, Any] = yaml.safe_load(done.stdout)
     assert {line["state"] for line in document["ledger"]} <= {"ok", "partial"}, document["ledger"]
     return document
@@ -95,10 +97,10 @@ def test_the_leader_is_killed_in_the_middle_of_a_run(two: Fleet) -> None:
     signal(frozen, "STOP", AGENT)  # keeps the run open
     asking = two.start("snapshot", "--format", "json", "--deadline", "60s")
     try:
-        killed = wait_for(lambda: _waits(two), 30)
+        killed = wait_for(lambda: _waits(two), 50)
         signal(node_of(two, leader), "KILL", AGGREGATOR)
         print(f"led again after {led_anew(two, leader):.1f} s")
-        _, complaint = asking.communicate(timeout=60)
+        _, complaint = asking.communicate(timeout=120)
     finally:
         signal(frozen, "CONT", AGENT)
         asking.kill()
@@ -110,33 +112,33 @@ def test_the_leader_is_killed_in_the_middle_of_a_run(two: Fleet) -> None:
     _is_kept(two, before)
     document = snapshot(two)
     assert document["metadata"]["run"] not in (before, killed)
-    wait_for(lambda: _published(two) == document["metadata"]["run"], 20)
+    wait_for(lambda: _published(two) == document["metadata"]["run"], 60)
 
 
 def _is_kept(fleet: Fleet, run: str) -> None:
     """By a leader that has published nothing itself: what somebody deletes or edits comes back as it was."""
     authority = fleet.get("secret", "eidos-authority", *HERE)["data"]
     fleet.kubectl("delete", "configmap/eidos-fleet", "secret/eidos-authority", *HERE)
-    wait_for(lambda: _published(fleet) == run, 20)
-    text = fleet.kubectl("get", "secret", "eidos-authority", *HERE, "-o", "json")
-    assert json.loads(text)["data"] == authority
+    wait_for(lambda: _published(fleet) == run, 60)
+    wait_for(lambda: fleet.kubectl("get", "secret", "eidos-authority", *HERE, "--ignore-not-found"), 60)
+    assert fleet.get("secret", "eidos-authority", *HERE)["data"] == authority
     spoil = {"data": {"snapshot.yaml": "kind: FleetSnapshot\n", "more": "x"}}
     fleet.kubectl("patch", "configmap", "eidos-fleet", *HERE, "--type=merge", "-p", json.dumps(spoil))
-    wait_for(lambda: _published(fleet) == run, 20)
+    wait_for(lambda: _published(fleet) == run, 60)
 
 
 def test_the_api_server_is_down_for_30_seconds_in_the_middle_of_a_run(two: Fleet) -> None:
     before = snapshot(two)["metadata"]["run"]
-    wait_for(lambda: _published(two) == before, 20)
+    wait_for(lambda: _published(two) == before, 60)
     leader, restarts = holder(two), _restarts(two)
     frozen = two.cluster.nodes["gpu-1"]
     signal(frozen, "STOP", AGENT)  # keeps the run open
-    asking = two.start("snapshot", "--format", "json", "--deadline", "90s")
+    asking = two.start("snapshot", "--format", "json", "--deadline", "110s")
     try:
-        cut = wait_for(lambda: _waits(two), 30)
+        cut = wait_for(lambda: _waits(two), 50)
         two.cluster.control_plane.stop_apiserver()
         until = time.monotonic() + 30
-        _, complaint = asking.communicate(timeout=60)
+        _, complaint = asking.communicate(timeout=120)
         assert asking.returncode == 4, complaint
         assert complaint.startswith("Error: "), complaint
         wait_for(lambda: time.monotonic() > until, 31)
@@ -145,15 +147,16 @@ def test_the_api_server_is_down_for_30_seconds_in_the_middle_of_a_run(two: Fleet
         signal(frozen, "CONT", AGENT)
         asking.kill()
     began = time.monotonic()
-    wait_for(lambda: _runs(two), 60)
+    runs = wait_for(lambda: _runs(two), 120)
     print(f"asked again {time.monotonic() - began:.1f} s after the API server was started")
     assert (holder(two), _restarts(two)) == (leader, restarts), "nobody took over, and nobody ended"
-    ended = {name: (phase, message) for name, phase, message in _runs(two)}
+    ended = {name: (phase, message) for name, phase, message in runs}
     why = "the aggregator lost touch with the API server and may no longer lead"
     assert (ended[before][0], ended[cut]) == ("Done", ("Failed", why))
     assert _published(two) == before
-    document = snapshot(two)
-    wait_for(lambda: _published(two) == document["metadata"]["run"], 20)
+    # Nodes that it has not heard of for so long may count as not ready for a moment, and with them the leader's pod.
+    document = snapshot(two, within=120)
+    wait_for(lambda: _published(two) == document["metadata"]["run"], 60)
 
 
 def _restarts(fleet: Fleet) -> dict[str, int]:
