@@ -25,8 +25,8 @@ _CONFIG: Final = re.compile(r"[_.-]config$", re.IGNORECASE)
 _SWITCH: Final = frozenset({"true", "false", "yes", "no", "on", "off"})
 _ASSIGNED: Final = re.compile(r"(?<![\w.-])([\w.-]+)=")
 _VALUE: Final = re.compile(
-    r"""\{.*\}  # JSON
-      | (?: "(?:[^"\\]|\\.)*" | '[^']*' | ["']? ) [^\s,;"']*
+    r"""(?: \{.*\}  # JSON
+          | "(?:[^"\\]|\\.)*" | '[^']*' | ["']? ) [^\s,;"']*
     """,
     re.DOTALL | re.VERBOSE,
 )

@@ -66,6 +66,7 @@ def test_a_command_loses_only_its_secrets(arguments: list[str], expected: list[s
         ("ARGS=--token=abc", f"ARGS=--token={REDACTED}"),
         ("HTTPS_PROXY=u:p@h:1 run", f"HTTPS_PROXY={REDACTED}@h:1 run"),
         ('DOCKER_AUTH_CONFIG={"auths": {}} run', f"DOCKER_AUTH_CONFIG={REDACTED} run"),
+        ('TOKEN={"a": 1}/x=y run', f"TOKEN={REDACTED} run"),
         ("run --name x --port 80", "run --name x --port 80"),
         ("nvcr.io/nvidia/driver@sha256:12", "nvcr.io/nvidia/driver@sha256:12"),
     ],
