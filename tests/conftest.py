@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # The machine may be busy: how long an example takes says nothing about whether it is right. Every run tries others,
 # so fewer than Hypothesis's 100 do where nobody says otherwise.
-settings.register_profile("eidos", deadline=None, max_examples=60)
+settings.register_profile("eidos", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("eidos")
 
 
