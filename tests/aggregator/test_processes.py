@@ -18,6 +18,8 @@ from tests.fleet.processes import Agent, Aggregator, Client
 
 NODES = ["n1", "n2", "n3"]
 IDLE_RSS = 45_000_000
+SLACK = 15.0
+"""Seconds beyond its deadline that a run may take, folding included, on a machine with much else to do."""
 
 
 class Local:
@@ -99,7 +101,7 @@ def test_frozen_killed_and_thawed(local: Local) -> None:
     local.agents["n2"].signal(SIGKILL)
     began = time.monotonic()
     states = local.states(seconds=3.0)
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 3.0 + SLACK
     assert states["n1"] == ("timeout", "no answer within 3 s")
     assert states["n2"] == ("unreachable", "link down: the connection was lost")
     assert states["n3"][0] in ("ok", "partial")
@@ -221,7 +223,7 @@ def test_half_open_all_packets_of_an_agent_are_dropped(tmp_path: Path, namespace
             subprocess.run([*enter, "nft", rule], check=True, capture_output=True)
         began = time.monotonic()
         client.run(3.0)
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 3.0 + SLACK
         items = {item["node"]: item for item in client.get("/v1/nodes")["items"]}
         assert (items["n2"]["state"], items["n2"]["reason"]) == ("timeout", "no answer within 3 s")
         assert items["n1"]["state"] in ("ok", "partial")

@@ -11,14 +11,15 @@ from tests.fleet.scene import until
 
 
 async def test_slow_heads_and_slow_bodies_are_dropped(tmp_path: Path) -> None:
-    limits = ApiSettings(headers_within=0.5, body_within=0.5)
-    async with api(tmp_path, join=0, limits=limits) as user:
+    async with api(tmp_path / "heads", join=0, limits=ApiSettings(headers_within=0.5)) as user:
         port = user.fleet.local.server.api_port
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=user.fleet.context)
         writer.write(b"GET /v1/nodes HTTP/1.1\r\nX-Slow: ")
         assert await asyncio.wait_for(reader.read(), 60) == b""
         writer.close()
         assert user.fleet.counts.http_dropped["slow-head"] == 1
+    async with api(tmp_path / "bodies", join=0, limits=ApiSettings(body_within=0.5)) as user:
+        port = user.fleet.local.server.api_port
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=user.fleet.context)
         head = (
             f"POST /v1/runs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {user.token}\r\nContent-Length: 50\r\n\r\n{{"

@@ -65,7 +65,7 @@ async def api(
 
 async def test_a_run_from_request_to_document(tmp_path: Path) -> None:
     async with api(tmp_path) as user:
-        status, body, headers = await user.ask("POST", "/v1/runs", json={"seconds": 5})
+        status, body, headers = await user.ask("POST", "/v1/runs", json={"seconds": 60})
         assert status == 200
         document = json.loads(body)
         assert document["kind"] == "FleetSnapshot"
@@ -325,7 +325,7 @@ async def test_callers_who_want_the_same_text_at_once_share_it(
 async def test_fifty_different_requests_are_queued_or_refused(tmp_path: Path) -> None:
     runs = RunSettings(warming=0.0, at_once=2, queued=8)
     async with api(tmp_path, runs=runs) as user:
-        requests = [{"seconds": 5 + n / 10} for n in range(50)]
+        requests = [{"seconds": 60 + n / 10} for n in range(50)]
         answers = await asyncio.gather(*(user.ask("POST", "/v1/runs", json=body) for body in requests))
         statuses = [status for status, _, _ in answers]
         assert set(statuses) == {200, 429}
@@ -343,7 +343,7 @@ async def test_more_waiting_callers_than_allowed_are_refused(tmp_path: Path) -> 
 async def test_a_caller_that_leaves_costs_nothing_and_the_run_goes_on(tmp_path: Path) -> None:
     async with api(tmp_path) as user:
         agents = user.fleet.hub.nodes
-        asking = asyncio.create_task(user.ask("POST", "/v1/runs", json={"seconds": 6}))
+        asking = asyncio.create_task(user.ask("POST", "/v1/runs", json={"seconds": 60}))
         await until(lambda: any(node.link and node.link.asked for node in agents.values()) or asking.done())
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
