@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from common.formats import load_snapshot
+from tests.cluster.furnish import hold_nvml, let_nvml_answer
 from tests.cluster.jobmode import GPU_NODE, Jobs, good
+from tests.cluster.watched import Watched
 
 pytestmark = pytest.mark.cluster
 
@@ -84,7 +86,7 @@ def test_cleaning_up_leaves_what_was_there(jobs: Jobs) -> None:
     """The namespace, which is made for the run, included."""
     before = jobs.everything()
     good(jobs.eidos("--namespace", "for-a-while", "--cleanup-rbac", *GPU_NODE, "-o", "snap.yaml"))
-    jobs.kubectl("wait", "--for=delete", "namespace/for-a-while", "--timeout=60s")
+    jobs.kubectl("wait", "--for=delete", "namespace/for-a-while", "--timeout=100s")
     assert jobs.everything() == before
 
 
@@ -140,7 +142,7 @@ def test_a_namespace_that_somebody_began_to_use_stays(jobs: Jobs) -> None:
         assert f"namespace {name} stays, because deployments theirs is in it" in done.stderr
         assert jobs.names("deployments", name) == {"theirs"}
     finally:
-        jobs.kubectl("delete", "namespace", name, "--timeout=60s")
+        jobs.kubectl("delete", "namespace", name, "--timeout=100s")
         jobs.forget()
 
 
@@ -150,7 +152,7 @@ def test_no_cleanup_leaves_everything(jobs: Jobs, namespace: str) -> None:
     (stored,) = jobs.names("configmaps", namespace) - {"kube-root-ca.crt"}
     # It is the Job's: deleting the one deletes the other.
     jobs.kubectl("delete", "job", "eidos", "-n", namespace)
-    jobs.kubectl("wait", "--for=delete", f"configmap/{stored}", "-n", namespace, "--timeout=60s")
+    jobs.kubectl("wait", "--for=delete", f"configmap/{stored}", "-n", namespace, "--timeout=100s")
 
 
 def test_a_finished_job_of_that_name_is_replaced(jobs: Jobs, namespace: str) -> None:
@@ -191,23 +193,23 @@ def test_a_runtime_class(jobs: Jobs, namespace: str) -> None:
 def test_ten_at_once(jobs: Jobs, flags: tuple[str, ...]) -> None:
     """Ten snapshots, no collision, nothing left; the namespace is made by whoever comes first."""
     before = jobs.everything()
-    common = ("--namespace", "crowd", "--timeout", "100s", *GPU_NODE, *flags)
+    common = ("--namespace", "crowd", "--timeout", "240s", *GPU_NODE, *flags)
     try:
         running = [jobs.start(*common, "-o", f"snap-{number}.yaml") for number in range(10)]
-        ended = [(process.communicate(timeout=110), process.returncode) for process in running]
+        ended = [(process.communicate(timeout=250), process.returncode) for process in running]
         assert [(said, status) for (_, said), status in ended if status != 0] == []
         nodes = [
             load_snapshot((jobs.folder / f"snap-{n}.yaml").read_bytes(), "").metadata.source_node for n in range(10)
         ]
         assert nodes == ["gpu-1"] * 10
         if "--cleanup-rbac" in flags:
-            jobs.kubectl("wait", "--for=delete", "namespace/crowd", "--timeout=60s")
+            jobs.kubectl("wait", "--for=delete", "namespace/crowd", "--timeout=100s")
             assert jobs.everything() == before
         else:
             assert jobs.names("jobs", "crowd") == set()
             assert jobs.names("configmaps", "crowd") == {"kube-root-ca.crt"}
     finally:
-        jobs.kubectl("delete", "namespace", "crowd", "--ignore-not-found", "--timeout=60s")
+        jobs.kubectl("delete", "namespace", "crowd", "--ignore-not-found", "--timeout=100s")
         jobs.forget()
     assert jobs.everything() == before
 
@@ -232,7 +234,7 @@ def test_several_contexts_and_namespaces(jobs: Jobs, contexts: Path) -> None:
         subjects = jobs.get("clusterrolebinding", "eidos")["subjects"]
         assert {subject["namespace"] for subject in subjects} == {"east", "west"}
     finally:
-        jobs.kubectl("delete", "namespace", "east", "west", "--ignore-not-found", "--timeout=60s")
+        jobs.kubectl("delete", "namespace", "east", "west", "--ignore-not-found", "--timeout=100s")
         jobs.forget()
 
 
@@ -248,13 +250,15 @@ def test_one_of_several_fails(jobs: Jobs, namespace: str, contexts: Path) -> Non
 
 
 def test_the_log_is_streamed(jobs: Jobs, namespace: str) -> None:
-    done = jobs.eidos("--namespace", namespace, "--debug", *GPU_NODE, "-o", "snap.yaml")
-    good(done)
-    phases = re.findall(r"^\S+: (permissions|rbac|job|pod|collect|retrieve|cleanup)$", done.stderr, re.MULTILINE)
+    hold_nvml(jobs.cluster)
+    run = Watched(jobs.start("--namespace", namespace, "--debug", *GPU_NODE, "-o", "snap.yaml"))
+    run.wait_for("the pod runs on node gpu-1")
+    run.wait_for(": log: systemd: ok in ")
+    let_nvml_answer(jobs.cluster)
+    assert run.end() == 0, run.said
+    phases = re.findall(r"^\S+: (permissions|rbac|job|pod|collect|retrieve|cleanup)$", run.said, re.MULTILINE)
     assert phases == ["permissions", "rbac", "job", "pod", "collect", "retrieve", "cleanup"]
-    assert re.search(r": log: gpu: ok in ", done.stderr)
-    assert "the pod runs on node gpu-1" in done.stderr
-    assert "snapshot of gpu-1 written to snap.yaml" in done.stderr
+    assert "snapshot of gpu-1 written to snap.yaml" in run.said
 
 
 def test_nothing_is_said_without_a_terminal(jobs: Jobs, namespace: str) -> None:
@@ -263,6 +267,7 @@ def test_nothing_is_said_without_a_terminal(jobs: Jobs, namespace: str) -> None:
 
 
 def test_progress_on_a_terminal(jobs: Jobs, namespace: str) -> None:
+    hold_nvml(jobs.cluster)
     ours, theirs = pty.openpty()
     environment = {**jobs.environment(), "TERM": "xterm-256color", "COLUMNS": "120"}
     command = jobs.command("--namespace", namespace, *GPU_NODE, "-o", "snap.yaml")
@@ -272,6 +277,8 @@ def test_progress_on_a_terminal(jobs: Jobs, namespace: str) -> None:
     try:
         while chunk := os.read(ours, 65536):
             shown += chunk
+            if b"the pod runs on node gpu-1" in shown:
+                let_nvml_answer(jobs.cluster)
     except OSError:  # the other end is closed: EIO
         pass
     os.close(ours)

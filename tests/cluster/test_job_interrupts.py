@@ -13,6 +13,7 @@ import yaml
 
 from tests.cluster import network
 from tests.cluster.cluster import Cluster, KubectlError
+from tests.cluster.furnish import hold_nvml, let_nvml_answer
 from tests.cluster.jobmode import CHECKOUT, GPU_NODE, Jobs
 from tests.cluster.watched import Watched
 
@@ -39,7 +40,7 @@ def test_a_signal_at_any_moment(jobs: Jobs, slow_image: str, number: signal.Sign
     if "left behind" in run.said or "stays, because" in run.said:
         pytest.fail(run.said)
     if "cut-short" in jobs.kubectl("get", "namespaces"):
-        jobs.kubectl("wait", "--for=delete", "namespace/cut-short", "--timeout=60s")
+        jobs.kubectl("wait", "--for=delete", "namespace/cut-short", "--timeout=100s")
     assert jobs.everything() == before
 
 
@@ -55,10 +56,12 @@ def test_a_signal_during_the_cleanup_does_not_stop_it(jobs: Jobs, namespace: str
 
 def test_a_killed_run_leaves_nothing_for_ever(jobs: Jobs, namespace: str) -> None:
     """Nobody can clean up after SIGKILL, but Kubernetes does: the Job has a term, and what it stored is the Job's."""
+    hold_nvml(jobs.cluster)
     run = _start(jobs, "--namespace", namespace, "--timeout", "90s")
     run.wait_for("the pod runs on node gpu-1")
     run.process.kill()
     run.end()
+    let_nvml_answer(jobs.cluster)
     jobs.complete("eidos", namespace)
     job = jobs.get("job", "eidos", "-n", namespace)
     assert job["spec"]["activeDeadlineSeconds"] == 90
@@ -108,10 +111,12 @@ def line(jobs: Jobs) -> Iterator[Line]:
 
 
 def test_a_connection_that_comes_back_costs_nothing(jobs: Jobs, namespace: str, line: Line) -> None:
+    hold_nvml(jobs.cluster)
     run = _start(jobs, "--namespace", namespace, "-o", "snap.yaml", kubeconfig=line.kubeconfig)
     run.wait_for("the pod runs on node gpu-1")
     line.cut()
     line.mend()
+    let_nvml_answer(jobs.cluster)
     assert run.end() == 0, run.said
     assert (jobs.folder / "snap.yaml").exists()
     assert jobs.names("jobs", namespace) == set()
@@ -148,9 +153,11 @@ def _remove_as_told(jobs: Jobs, namespace: str, last: str) -> None:
 
 
 def test_a_connection_that_falls_silent_for_a_while(jobs: Jobs, namespace: str, line: Line) -> None:
+    hold_nvml(jobs.cluster)
     run = _start(jobs, "--namespace", namespace, "-o", "snap.yaml", kubeconfig=line.kubeconfig)
     run.wait_for("the pod runs on node gpu-1")
     line.freeze()
+    let_nvml_answer(jobs.cluster)
     jobs.complete("eidos", namespace)
     line.thaw()
     assert run.end() == 0, run.said
@@ -159,7 +166,7 @@ def test_a_connection_that_falls_silent_for_a_while(jobs: Jobs, namespace: str, 
 
 
 def test_a_connection_that_falls_silent_for_good(jobs: Jobs, namespace: str, line: Line, slow_image: str) -> None:
-    flags = ("--namespace", namespace, "--timeout", "8s")
+    flags = ("--namespace", namespace, "--timeout", "20s")
     run = _start(jobs, *flags, image=slow_image, kubeconfig=line.kubeconfig)
     run.wait_for("the pod runs on node gpu-1")
     line.freeze()
@@ -243,7 +250,7 @@ def _says_what_the_refused_left(run: Watched, namespace: str) -> None:
 
 
 def test_a_token_that_ends_and_then_a_signal(jobs: Jobs, namespace: str, slow_image: str, runner: Path) -> None:
-    run = _start(jobs, "--namespace", namespace, "--timeout", "40s", image=slow_image, kubeconfig=runner)
+    run = _start(jobs, "--namespace", namespace, "--timeout", "90s", image=slow_image, kubeconfig=runner)
     run.wait_for("the pod runs on node gpu-1")
     _end_token(jobs, namespace, runner)
     run.process.send_signal(signal.SIGTERM)
