@@ -110,19 +110,31 @@ class Jobs:
         """A namespace that is there for the block, and gone at its end."""
         self.kubectl("create", "namespace", name)
         try:
+            # The first that the cluster itself puts there, a moment later.
+            self.kubectl("wait", "--for=create", "configmap/kube-root-ca.crt", "-n", name, "--timeout=50s")
             if labels:
                 self.kubectl("label", "namespace", name, *labels)
             yield name
         finally:
-            self.kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=60s")
+            self.kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=100s")
 
     def forget(self) -> None:
         """Remove what runs and manifests leave outside of namespaces."""
         self.kubectl("delete", ",".join(CLUSTER_WIDE), "-l", "app.kubernetes.io/name=eidos", "--ignore-not-found")
 
+    def quota(self, namespace: str, *hard: str) -> None:
+        """A quota `none` that is in force: one that the cluster has not counted for yet refuses nothing."""
+        self.kubectl("create", "quota", "none", f"--hard={','.join(hard)}", "-n", namespace)
+        self.kubectl("wait", "--for=jsonpath={.status.hard}", "quota/none", "-n", namespace, "--timeout=50s")
+
     def everything(self, *namespaces: str) -> set[str]:
-        """All there is that a run might have made."""
-        found = {f"{kind}/{name}" for kind in (*CLUSTER_WIDE, "namespaces") for name in self._listed(kind)}
+        """All there is that a run might have made, but for namespaces on their way out."""
+        found = {f"{kind}/{name}" for kind in CLUSTER_WIDE for name in self._listed(kind)}
+        found |= {
+            f"namespaces/{item['metadata']['name']}"
+            for item in self.get("namespaces")["items"]
+            if "deletionTimestamp" not in item["metadata"]
+        }
         kinds = ("serviceaccounts", "roles", "rolebindings", "jobs", "configmaps")
         for namespace in namespaces:
             found |= {f"{namespace}/{k}/{name}" for k in kinds for name in self._listed(k, "-n", namespace)}

@@ -95,13 +95,13 @@ def test_pod_security_refuses_privileges(jobs: Jobs, namespace: str) -> None:
 
 
 def test_a_quota_refuses_the_pod(jobs: Jobs, namespace: str) -> None:
-    jobs.kubectl("create", "quota", "none", "--hard=pods=0", "-n", namespace)
+    jobs.quota(namespace, "pods=0")
     _, said = _fails(jobs, namespace)
     assert "exceeded quota: none" in said
 
 
 def test_a_quota_refuses_the_job_itself(jobs: Jobs, namespace: str) -> None:
-    jobs.kubectl("create", "quota", "none", "--hard=count/jobs.batch=0", "-n", namespace)
+    jobs.quota(namespace, "count/jobs.batch=0")
     _, said = _fails(jobs, namespace)
     assert "exceeded quota: none" in said
 
@@ -185,7 +185,7 @@ def test_a_runtime_class_that_is_not_there(jobs: Jobs, namespace: str) -> None:
 
 
 def test_out_of_time_says_what_was_waited_for(jobs: Jobs, namespace: str, slow_image: str) -> None:
-    done = jobs.eidos("--namespace", namespace, "--timeout", "8s", image=slow_image)
+    done = jobs.eidos("--namespace", namespace, "--timeout", "20s", image=slow_image)
     assert done.returncode in (4, 5)  # the Job's own deadline may come first
     assert "the pod runs on node" in done.stderr or "the Job ran into its own deadline" in done.stderr
     assert jobs.kubectl("get", "jobs", "-n", namespace, "-o", "name") == ""

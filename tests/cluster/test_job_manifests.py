@@ -25,7 +25,7 @@ def deployed(jobs: Jobs) -> Iterator[Jobs]:
     jobs.apply((JOB / "1-deps.yaml").read_text())
     yield jobs
     jobs.forget()
-    jobs.kubectl("delete", "namespace", NAMESPACE, "--timeout=60s")
+    jobs.kubectl("delete", "namespace", NAMESPACE, "--timeout=100s")
 
 
 def _snapshot(jobs: Jobs, name: str = "eidos-snapshot") -> Snapshot:
@@ -106,7 +106,7 @@ def test_the_troubleshooting_commands(deployed: Jobs) -> None:
         deployed.kubectl("get", kind, "eidos")
     deployed.kubectl("get", "serviceaccount", "eidos", "-n", NAMESPACE)
     deployed.kubectl("delete", "job", "eidos", "-n", NAMESPACE)
-    deployed.kubectl("delete", "-f", str(JOB / "1-deps.yaml"), "--timeout=60s")
+    deployed.kubectl("delete", "-f", str(JOB / "1-deps.yaml"), "--timeout=100s")
     deployed.kubectl("create", "namespace", NAMESPACE)  # the fixture deletes it
 
 
