@@ -120,7 +120,9 @@ def test_daemon_sets_and_services_reach_across_nodes(namespace: Namespace) -> No
     address = namespace.kubectl("get", "service", "web", "-o", "jsonpath={.spec.clusterIP}")
     servers = {each["metadata"]["name"] for each in namespace.get("pods", app="web")}
     urls = (address, f"web.{namespace.name}.svc.cluster.local", f"web.{namespace.name}")
-    asked = "; ".join(f"timeout 10 wget -qO- http://{url}" for url in urls for _ in range(5))
+    # kube-proxy and DNS hear of a ready pod a moment after the API server.
+    known = "; ".join(f"until timeout 10 wget -qO- http://{url} > /tmp/known; do sleep 0.1; done" for url in urls)
+    asked = "; ".join([known, *(f"timeout 10 wget -qO- http://{url}" for url in urls for _ in range(5))])
     for app in ("web", "privileged"):
         answers = namespace.exec_everywhere(app, asked)
         assert set(answers) == set(NODES)
@@ -176,6 +178,7 @@ def test_systemd_on_the_gpu_node_answers_on_its_bus(cluster: Cluster) -> None:
 def test_admission_is_that_of_a_real_cluster(namespace: Namespace) -> None:
     """PodSecurity, ResourceQuota and RBAC refuse."""
     namespace.kubectl("create", "quota", "one", "--hard=pods=1")
+    namespace.kubectl("wait", "--for=jsonpath={.status.hard}", "quota/one", "--timeout=50s")
     namespace.apply(pod("first", "cpu-1", "exec sleep 1000"))
     with pytest.raises(KubectlError, match="exceeded quota"):
         namespace.apply(pod("second", "cpu-1", "true"))
@@ -234,6 +237,7 @@ def test_a_killed_kubelet_comes_back(namespace: Namespace) -> None:
     node.spawn_kubelet()
     namespace.apply(job("after", "cpu-1", "true"))
     namespace.kubectl("wait", "--for=condition=complete", "job/after", "--timeout=60s")
+    namespace.cluster.wait_nodes_ready(60)  # which it is not for a moment, when kubelet begins
 
 
 def test_a_hundred_fake_nodes(cluster: Cluster) -> None:

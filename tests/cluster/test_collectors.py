@@ -21,6 +21,7 @@ from common.kube.configmaps import read_document
 from common.model import Absent, Collected, FailureCode, Ok, Scalar, State
 from tests.cluster.archive import BUSYBOX_IMAGE
 from tests.cluster.cluster import Cluster
+from tests.cluster.crds import known
 from tests.cluster.kube_client import client_of, grant, namespace
 from tests.cluster.manifests import pod
 
@@ -80,17 +81,13 @@ def test_cluster_policies_are_found_by_kind(cluster: Cluster) -> None:
         "metadata": {"name": "cluster-policy"},
         "spec": {"driver": {"enabled": True, "version": "570.133.20"}, "daemonsets": {"tolerations": [{"a": 1}]}},
     }
-    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(definition))
-    try:
-        cluster.kubectl("wait", "--for=condition=Established", "crd/clusterpolicies.nvidia.com", "--timeout=20s")
+    with known(cluster, definition):
         cluster.kubectl("apply", "-f", "-", stdin=json.dumps(policy))
         assert _data(_collect(cluster.kubeconfig)[0], "policy") == {
             "driver.enabled": "true",
             "driver.version": "570.133.20",
             "daemonsets.tolerations": '[{"a":1}]',
         }
-    finally:
-        cluster.kubectl("delete", "crd", "clusterpolicies.nvidia.com")
 
 
 def test_what_rbac_forbids_is_said(cluster: Cluster, namespace: str) -> None:
@@ -119,7 +116,7 @@ print(status, f"{time.monotonic() - started:.2f} {peak:.0f}")
 """
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_five_thousand_nodes_are_stored_and_read_back_whole(
     cluster: Cluster, namespace: str, tmp_path: Path, record_property: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
