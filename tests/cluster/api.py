@@ -89,14 +89,23 @@ class Api:
         self._all([("POST", path, body) for body in bodies])
 
     def delete_all(self, paths: Sequence[str]) -> None:
-        """Deletes every one of these objects, over several connections."""
-        self._all([("DELETE", path, None) for path in paths])
+        """Deletes every one of these objects, over several connections; some may be gone already."""
+        self._all([("DELETE", path, None) for path in paths], passing=frozenset({404}))
 
-    def _all(self, requests: Sequence[tuple[str, str, Document | None]], connections: int = 8) -> None:
+    def _all(
+        self,
+        requests: Sequence[tuple[str, str, Document | None]],
+        connections: int = 8,
+        passing: frozenset[int] = frozenset(),
+    ) -> None:
         def ask(part: Sequence[tuple[str, str, Document | None]]) -> None:
             try:
                 for method, path, body in part:
-                    self.text(method, path, body)
+                    try:
+                        self.text(method, path, body)
+                    except ApiError as error:
+                        if error.status not in passing:
+                            raise
             finally:
                 self.close()
 

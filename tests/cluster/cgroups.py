@@ -61,7 +61,7 @@ def remove(group: str) -> None:
     for hierarchy in mounted():
         top = hierarchy.mount / group
         folders = sorted((Path(at) for at, _, _ in os.walk(top)), key=lambda at: len(at.parts), reverse=True)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         for folder in folders:
             while True:
                 try:

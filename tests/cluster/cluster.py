@@ -87,11 +87,11 @@ class Cluster:
             node.start_containerd()
         self._open_api()
         self._load_own_images()
-        self.api.wait_ready(60)
+        self.api.wait_ready(120)
         self.control_plane.start_controllers()
         for node in self.nodes.values():
             self._start_kubelet(node)
-        self.wait_nodes_ready(60)
+        self.wait_nodes_ready(120)
         for node in self.nodes.values():
             if node.spec.systemd:
                 node.machine.run(["sh", "-c", systemd.WAIT])
@@ -104,7 +104,7 @@ class Cluster:
             node.machine.reap()
         self.control_plane.machine.reap()
         for child in self._children:
-            child.wait(timeout=10)
+            child.wait(timeout=60)
         self._children.clear()
         if self.api_port:
             self.api.close()
@@ -140,7 +140,7 @@ class Cluster:
 
     # ---- use
 
-    def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 60) -> str:
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
         """Runs the cluster's own kubectl as admin and returns its stdout; raises KubectlError."""
         done = subprocess.run(
             [str(binaries_directory() / "kubectl"), f"--kubeconfig={self.kubeconfig}", *arguments],
@@ -171,7 +171,7 @@ class Cluster:
         self.control_plane.start_manager(fake_nodes=True)
         self.control_plane.start_kwok()
         wanted = set(names)
-        self._wait(lambda: wanted - self.ready_nodes(), 60, "kwok nodes not Ready")
+        self._wait(lambda: wanted - self.ready_nodes(), 240, "kwok nodes not Ready")
         return names
 
     def remove_kwok(self) -> None:

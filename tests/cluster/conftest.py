@@ -26,6 +26,13 @@ __all__ = [
 _BUILDS = {"agent_image": agent_archive, "aggregator_image": aggregator_archive}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test's time is its fixtures' too, and the first of a run starts the cluster and loads the images."""
+    for item in items:
+        if item.get_closest_marker("cluster") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(300))
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Builds what is missing before the first test starts, the images of ours it asks for included."""
     fixture.pytest_collection_finish(session)

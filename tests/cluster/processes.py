@@ -40,9 +40,12 @@ def _status(pid: int) -> list[str] | None:
 
 
 def alive(pid: int) -> bool:
-    """False for a process that is gone, only waits to be reaped, or is on its way out and runs no more."""
+    """False for a process that is gone, only waits to be reaped, or is on its way out and runs no more.
+
+    Its first thread may be on its way out while another still ends what it does in the kernel.
+    """
     fields = _status(pid)
-    return fields is not None and not int(fields[6]) & _EXITING
+    return fields is not None and not (int(fields[6]) & _EXITING and int(fields[17]) <= 1)
 
 
 def start_time(pid: int) -> int | None:
@@ -58,7 +61,7 @@ def _is_wrapper(pid: int) -> bool:
         return False
 
 
-def kill_marked(mark: str, timeout: float = 20.0) -> int:
+def kill_marked(mark: str, timeout: float = 60.0) -> int:
     """SIGKILLs every process that carries `mark`, waits until they are gone, and says how many there were.
 
     What only waits for its child is spared at first: it reaps the child and then ends by itself.
@@ -69,7 +72,7 @@ def kill_marked(mark: str, timeout: float = 20.0) -> int:
         now = marked(mark)
         seen |= now
         for pid in now:
-            if _is_wrapper(pid) and time.monotonic() < begun + timeout / 4:
+            if _is_wrapper(pid) and time.monotonic() < begun + 5:
                 continue
             try:
                 os.kill(pid, signal.SIGKILL)
