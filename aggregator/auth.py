@@ -35,9 +35,11 @@ _KEPT: Final = 300.0
 class TokenRefusedError(Exception):
     """The token opens nothing. The message says why, without quoting the token."""
 
-    def __init__(self, message: str, expired: bool = False) -> None:
+    def __init__(self, message: str, expired: bool = False, early: bool = False) -> None:
         super().__init__(message)
         self.expired = expired
+        self.early = early
+        """By our clock it is not valid yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,7 @@ class Authenticator:
         if now > expires + _LEEWAY:
             raise TokenRefusedError("the token has expired", expired=True)
         if now < max(issued, not_before) - _LEEWAY:
-            raise TokenRefusedError("the token is not valid yet")
+            raise TokenRefusedError("the token is not valid yet", early=True)
 
 
 class _Keys:

@@ -73,6 +73,20 @@ async def test_renewing_goes_on_with_the_new_token(tmp_path: Path) -> None:
         assert link.alive
 
 
+async def test_renewing_with_a_token_that_is_not_valid_yet_changes_nothing(tmp_path: Path) -> None:
+    """A local fleet's aggregator signs anew when its clock is set; agents read that a minute later."""
+    async with scene(tmp_path, NODES) as fleet:
+        agent = await fleet.join("n1", token=fleet.token("n1", seconds=100))
+        link = fleet.hub.nodes["n1"].link
+        assert link is not None
+        before = link.expires_at
+        agent.say(Renew(fleet.token("n1", now=time.time() + 7200)))
+        agent.say(Renew(fleet.token("n1", seconds=5000)))
+        await until(lambda: link.expires_at > before)
+        assert link.alive
+        assert link.expires_at < before + 7200
+
+
 async def test_a_link_does_not_outlive_its_token(tmp_path: Path) -> None:
     async with scene(tmp_path, NODES) as fleet:
         agent = await fleet.join("n1", token=fleet.token("n1", seconds=1))

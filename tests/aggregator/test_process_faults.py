@@ -50,7 +50,7 @@ class Fleet:
         write_whole(self._token_file, self.signer.token(node, **claims).encode())
         return self._token_file
 
-    def run(self, seconds: float = 3.0) -> Any:
+    def run(self, seconds: float = 6.0) -> Any:
         """A run over everybody that ends in time."""
         began = time.monotonic()
         document = self.client.run(seconds)
@@ -227,11 +227,11 @@ def test_a_clock_that_steps_in_the_middle_of_a_run(fleet: Fleet, who: str, signa
     sent = fleet.client.metric('eidos_link_frames_total{direction="out"}')
     try:
         with ThreadPoolExecutor(1) as pool:
-            running = pool.submit(fleet.run, 2.0)
+            running = pool.submit(fleet.run, 3.0)
             fleet.client.wait_for('eidos_link_frames_total{direction="out"}', sent + 2)
             stepping.signal(signals[0])
             document = running.result()
-        assert fleet.end_of("n2") == ("timeout", "no answer within 2 s")
+        assert fleet.end_of("n2") == ("timeout", "no answer within 3 s")
         assert fleet.end_of("n1") == fleet.honest["n1"]
         fleet.agents["n2"].signal(SIGCONT)
         fleet.run()
