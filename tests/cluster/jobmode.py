@@ -96,7 +96,7 @@ class Jobs:
     def complete(self, job: str, namespace: str) -> None:
         """Wait for a Job as the documentation says; a failed one fails the test with its log."""
         try:
-            self.kubectl("wait", "--for=condition=complete", f"job/{job}", "-n", namespace, "--timeout=50s")
+            self.kubectl("wait", "--for=condition=complete", f"job/{job}", "-n", namespace, "--timeout=100s")
         except KubectlError as error:
             raise AssertionError(f"{error}\n{self.kubectl('logs', f'job/{job}', '-n', namespace)}") from error
 
@@ -111,7 +111,7 @@ class Jobs:
         self.kubectl("create", "namespace", name)
         try:
             # The first that the cluster itself puts there, a moment later.
-            self.kubectl("wait", "--for=create", "configmap/kube-root-ca.crt", "-n", name, "--timeout=50s")
+            self.kubectl("wait", "--for=create", "configmap/kube-root-ca.crt", "-n", name, "--timeout=100s")
             if labels:
                 self.kubectl("label", "namespace", name, *labels)
             yield name
@@ -125,7 +125,7 @@ class Jobs:
     def quota(self, namespace: str, *hard: str) -> None:
         """A quota `none` that is in force: one that the cluster has not counted for yet refuses nothing."""
         self.kubectl("create", "quota", "none", f"--hard={','.join(hard)}", "-n", namespace)
-        self.kubectl("wait", "--for=jsonpath={.status.hard}", "quota/none", "-n", namespace, "--timeout=50s")
+        self.kubectl("wait", "--for=jsonpath={.status.hard}", "quota/none", "-n", namespace, "--timeout=100s")
 
     def everything(self, *namespaces: str) -> set[str]:
         """All there is that a run might have made, but for namespaces on their way out."""

@@ -81,14 +81,14 @@ def _lasting_taints(node: Any) -> list[Any]:
 @pytest.mark.parametrize("node", NODES)
 def test_a_job_completes(namespace: Namespace, node: str) -> None:
     namespace.apply(job("hello", node, "echo hello from $(hostname)"))
-    namespace.kubectl("wait", "--for=condition=complete", "job/hello", "--timeout=60s")
+    namespace.kubectl("wait", "--for=condition=complete", "job/hello", "--timeout=100s")
     assert namespace.kubectl("logs", "job/hello").startswith("hello from hello-")
 
 
 @pytest.mark.parametrize("node", NODES)
 def test_logs_and_exec(namespace: Namespace, node: str) -> None:
     namespace.apply(pod("sleeper", node, "echo started; exec sleep 1000"))
-    namespace.kubectl("wait", "--for=condition=ready", "pod/sleeper", "--timeout=60s")
+    namespace.kubectl("wait", "--for=condition=ready", "pod/sleeper", "--timeout=100s")
     assert namespace.kubectl("logs", "sleeper") == "started\n"
     assert namespace.kubectl("exec", "-i", "sleeper", "--", "cat", stdin="through") == "through"
     with pytest.raises(KubectlError, match="exit code 3"):
@@ -104,7 +104,7 @@ def test_an_image_built_from_a_dockerfile_runs(namespace: Namespace, tmp_path: P
     archive = build_image(dockerfile, "eidos.test/built:1", tmp_path)
     namespace.cluster.load_image(archive)
     namespace.apply(job("built", "cpu-1", "cat /word /built", image="eidos.test/built:1"))
-    namespace.kubectl("wait", "--for=condition=complete", "job/built", "--timeout=60s")
+    namespace.kubectl("wait", "--for=condition=complete", "job/built", "--timeout=100s")
     assert namespace.kubectl("logs", "job/built") == "copied\ndebian\n"
 
 
@@ -116,7 +116,7 @@ def test_daemon_sets_and_services_reach_across_nodes(namespace: Namespace) -> No
         service("web", 80, 8080),
     )
     for name in ("web", "privileged"):
-        namespace.kubectl("rollout", "status", f"daemonset/{name}", "--timeout=60s")
+        namespace.kubectl("rollout", "status", f"daemonset/{name}", "--timeout=100s")
     address = namespace.kubectl("get", "service", "web", "-o", "jsonpath={.spec.clusterIP}")
     servers = {each["metadata"]["name"] for each in namespace.get("pods", app="web")}
     urls = (address, f"web.{namespace.name}.svc.cluster.local", f"web.{namespace.name}")
@@ -152,7 +152,7 @@ def test_a_privileged_pod_sees_its_own_node(namespace: Namespace, tmp_path: Path
     library = "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1"
     namespace.cluster.nodes["gpu-1"].put(tmp_path / "lib", library)
     namespace.apply(daemon_set("privileged", "exec sleep 1000", PRIVILEGED, **HOST))
-    namespace.kubectl("rollout", "status", "daemonset/privileged", "--timeout=60s")
+    namespace.kubectl("rollout", "status", "daemonset/privileged", "--timeout=100s")
     script = f"""
         cat /host/etc/hostname; tr '\\0' ' ' < /proc/1/cmdline | cut -d' ' -f1; echo
         for it in /host/run/systemd/private /host/run/dbus/system_bus_socket; do [ -S $it ] && echo socket; done
@@ -178,7 +178,7 @@ def test_systemd_on_the_gpu_node_answers_on_its_bus(cluster: Cluster) -> None:
 def test_admission_is_that_of_a_real_cluster(namespace: Namespace) -> None:
     """PodSecurity, ResourceQuota and RBAC refuse."""
     namespace.kubectl("create", "quota", "one", "--hard=pods=1")
-    namespace.kubectl("wait", "--for=jsonpath={.status.hard}", "quota/one", "--timeout=50s")
+    namespace.kubectl("wait", "--for=jsonpath={.status.hard}", "quota/one", "--timeout=100s")
     namespace.apply(pod("first", "cpu-1", "exec sleep 1000"))
     with pytest.raises(KubectlError, match="exceeded quota"):
         namespace.apply(pod("second", "cpu-1", "true"))
@@ -236,7 +236,7 @@ def test_a_killed_kubelet_comes_back(namespace: Namespace) -> None:
     node.kill("kubelet")
     node.spawn_kubelet()
     namespace.apply(job("after", "cpu-1", "true"))
-    namespace.kubectl("wait", "--for=condition=complete", "job/after", "--timeout=60s")
+    namespace.kubectl("wait", "--for=condition=complete", "job/after", "--timeout=100s")
     namespace.cluster.wait_nodes_ready(60)  # which it is not for a moment, when kubelet begins
 
 

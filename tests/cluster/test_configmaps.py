@@ -82,7 +82,7 @@ async def test_deleting_the_index_deletes_its_shards(cluster: Cluster, namespace
 
 
 async def test_a_foreign_configmap_is_left_alone(cluster: Cluster, namespace: str) -> None:
-    cluster.kubectl("wait", "--for=create", "configmap/kube-root-ca.crt", "-n", namespace, "--timeout=50s")
+    cluster.kubectl("wait", "--for=create", "configmap/kube-root-ca.crt", "-n", namespace, "--timeout=100s")
     async with client_of(cluster.kubeconfig) as kube:
         before = await kube.get(configmap_path(namespace, "kube-root-ca.crt"), ConfigMap)
         for content in (b"short", _noise(1)):

@@ -143,7 +143,7 @@ def _output(cluster: Cluster, name: str, image: str, script: str) -> str:
     try:
         # Whatever becomes of it, it ends: what it said tells why.
         ended = "{.status.containerStatuses[0].state.terminated.exitCode}"
-        cluster.kubectl("wait", f"--for=jsonpath={ended}", f"pod/{name}", "--timeout=50s")
+        cluster.kubectl("wait", f"--for=jsonpath={ended}", f"pod/{name}", "--timeout=100s")
         said = cluster.kubectl("logs", name)
         assert cluster.kubectl("get", "pod", name, "-o", f"jsonpath={ended}") == "0", said
         return said

@@ -114,7 +114,7 @@ def test_kill_everything_then_down(victim: Cluster, cluster: Cluster) -> None:
     victim.kubectl(
         "run", "sleeper", "--image=eidos.test/busybox:1", "--image-pull-policy=Never", "--", "sleep", "999"
     )
-    victim.kubectl("wait", "--for=condition=ready", "pod/sleeper", "--timeout=60s")
+    victim.kubectl("wait", "--for=condition=ready", "pod/sleeper", "--timeout=100s")
     assert _outside() == before
     pids = marked(str(victim.state))
     with _held(_namespaces(pids)) as namespaces:
