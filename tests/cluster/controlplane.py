@@ -117,11 +117,11 @@ class ControlPlane:
 
     def stop_apiserver(self) -> None:
         """Kills the API server until `start_apiserver`: everybody's connections end, and nobody answers."""
-        self.machine.run(["pkill", "-KILL", "-x", "kube-apiserver"])
+        self.machine.kill("kube-apiserver")
 
     def stop_manager(self) -> None:
         # The kernel keeps 15 characters of a process's name.
-        self.machine.run(["pkill", "-KILL", "-x", "kube-controller"])
+        self.machine.kill("kube-controller")
 
     def _start_dns(self) -> None:
         """Serves cluster.local at the control plane's address."""
@@ -148,7 +148,7 @@ class ControlPlane:
         )
 
     def stop_kwok(self) -> None:
-        self.machine.run(["pkill", "-KILL", "-x", "kwok"])
+        self.machine.kill("kwok")
 
     def _start_etcd(self) -> None:
         client = "http://127.0.0.1:2379"

@@ -3,6 +3,8 @@
 import json
 import shlex
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -124,14 +126,21 @@ class Node:
 
     def put(self, source: Path, target: str) -> None:
         """Copies a file to the path `target` of the running node: pods that mount the host's root see it at once."""
-        inside = self.machine.root / target.lstrip("/")
-        inside.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(source, inside)
+        with self._replaced(target) as unfinished:
+            shutil.copy(source, unfinished)
 
     def write(self, target: str, text: str) -> None:
+        with self._replaced(target) as unfinished:
+            unfinished.write_text(text)
+
+    @contextmanager
+    def _replaced(self, target: str) -> Iterator[Path]:
+        """What is written in the block takes the place of `target` at once: a pod may be using that."""
         inside = self.machine.root / target.lstrip("/")
         inside.parent.mkdir(parents=True, exist_ok=True)
-        inside.write_text(text)
+        unfinished = inside.with_name(f".{inside.name}.unfinished")
+        yield unfinished
+        unfinished.rename(inside)
 
     # ---- daemons
 
@@ -167,7 +176,7 @@ class Node:
 
     def kill(self, program: str) -> None:
         """SIGKILLs every process of that exact name on the node: a kubelet that went away, a broken runtime."""
-        self.machine.run(["pkill", "-KILL", "-x", program])
+        self.machine.kill(program)
 
     def load_image(self, archive: Path) -> None:
         """Imports a docker archive into the node's containerd; its images need no pull then."""
