@@ -13,7 +13,7 @@ from tests.installer.helm import helm, template
 from tests.installer.kubectl import by_name
 from tools.chart import CHART, templates
 
-pytestmark = pytest.mark.timeout(900)  # the first run builds helm
+pytestmark = pytest.mark.timeout(3000)  # the first run builds helm
 
 _VALUES: dict[str, dict[str, Any]] = {
     "": {},
