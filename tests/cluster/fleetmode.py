@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,8 @@ from tests.cluster.images import CHECKOUT
 
 NAMESPACE: Final = "eidos"
 # What comes and goes by itself while a cluster lives.
-_PASSING: Final = ("events", "events.events.k8s.io", "leases.coordination.k8s.io", "endpointslices.discovery.k8s.io")
+_PASSING: Final = ("events", "events.events.k8s.io", "leases.coordination.k8s.io", "endpointslices.discovery.k8s.io",
+                  "componentstatuses")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +32,11 @@ def fleet(
 @pytest.fixture(scope="module")
 def before(fleet: "Fleet") -> dict[str, Any]:
     """Everything in the cluster as a module finds it; each of its tests leaves it so."""
-    for namespace in fleet.get("namespaces")["items"]:  # an earlier module's, on its way out
-        if "deletionTimestamp" in namespace["metadata"]:
-            fleet.kubectl("wait", "--for=delete", f"namespace/{namespace['metadata']['name']}", "--timeout=100s")
+    for item in fleet.get("namespaces,pods", "--all-namespaces")["items"]:  # an earlier module's, on its way out
+        metadata, kind = item["metadata"], item["kind"].lower()
+        if "deletionTimestamp" in metadata:
+            there = ("-n", metadata["namespace"]) if "namespace" in metadata else ()
+            fleet.kubectl("wait", "--for=delete", f"{kind}/{metadata['name']}", *there, "--timeout=100s")
     return fleet.everything()
 
 
@@ -69,6 +73,13 @@ class Fleet:
         found = self.get(kinds, "--all-namespaces")["items"]
         return {_name(item): _content(item) for item in found}
 
+    def check_nothing_stays(self, before: dict[str, Any], within: float = 60) -> None:
+        """Everything is as it was, or soon is: the cluster takes a moment to undo what followed from an object."""
+        until = time.monotonic() + within
+        while (now := self.everything()) != before and time.monotonic() < until:
+            continue  # each look takes a while
+        assert now == before
+
     # ---- eidos
 
     def command(self, *arguments: str) -> list[str]:
@@ -87,7 +98,7 @@ class Fleet:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=200,  # uninstalling gives up after 120, and says itself what it has waited for
             check=False,
         )
 

@@ -18,7 +18,7 @@ NOWHERE = "127.0.0.1:1/eidos:none"
 def untouched(fleet: Fleet, before: dict[str, Any]) -> Iterator[Fleet]:
     """After the test the cluster is as it was."""
     yield fleet
-    assert fleet.everything() == before
+    fleet.check_nothing_stays(before)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def _namespace(fleet: Fleet, *labels: str) -> Iterator[None]:
             fleet.kubectl("label", "namespace", NAMESPACE, *labels)
         yield
     finally:
-        fleet.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=60s")
+        fleet.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=100s")
 
 
 def test_an_aggregators_image_that_cannot_be_pulled(tidied: Fleet) -> None:
@@ -79,6 +79,8 @@ def test_agents_that_no_node_is_for(tidied: Fleet) -> None:
 def test_a_quota_that_admits_no_pod(untouched: Fleet) -> None:
     with _namespace(untouched):
         untouched.kubectl("create", "quota", "none", "--hard=pods=0", "-n", NAMESPACE)
+        # One that the cluster has not counted for yet refuses nothing.
+        untouched.kubectl("wait", "quota/none", "-n", NAMESPACE, "--for=jsonpath={.status.hard}", "--timeout=60s")
         done = untouched.eidos("install", *untouched.images)
         assert done.returncode == 4, done.stderr
         assert "the aggregator does not come up: its pod cannot be created: " in done.stderr

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,7 +24,7 @@ def gone_afterwards(fleet: Fleet, before: dict[str, Any]) -> Iterator[None]:
         yield
         removed = fleet.eidos("uninstall", "--yes")
         assert removed.returncode == 0, removed.stderr
-    assert fleet.everything() == before
+    fleet.check_nothing_stays(before)
 
 
 def _install(fleet: Fleet, *overlays: str) -> str:
@@ -127,16 +128,26 @@ def test_metrics_are_scraped_as_the_service_monitor_says(fleet: Fleet, prometheu
     assert monitor["spec"] == rendered["spec"]
     both = targets(fleet.cluster, monitor)
     assert len(both) == 2, "a standby, which is not ready, is a target too"
+    # It looks every ten seconds whether there is a certificate that can be verified.
+    wait_for(lambda: all(_is_verified(fleet, monitor, target) for target in both), 60)
     assert scrape(fleet.cluster, monitor, both[0], "")[0] == 401
     assert scrape(fleet.cluster, monitor, both[0], prometheus)[0] == 403
     fleet.kubectl("create", "clusterrolebinding", "prometheus-eidos", "--clusterrole=eidos-metrics",
                   "--serviceaccount=default:prometheus")  # fmt: skip
     # A refusal is remembered for three seconds.
-    wait_for(lambda: scrape(fleet.cluster, monitor, both[0], prometheus)[0] == 200, 20)
+    wait_for(lambda: scrape(fleet.cluster, monitor, both[0], prometheus)[0] == 200, 60)
     answers = [scrape(fleet.cluster, monitor, target, prometheus) for target in both]
     assert [status for status, _ in answers] == [200, 200]
     assert sorted(samples(text)["eidos_leading"] for _, text in answers) == [0.0, 1.0]
     assert sorted(samples(text)["eidos_links"] for _, text in answers) == [0.0, 1.0]
+
+
+def _is_verified(fleet: Fleet, monitor: dict[str, Any], target: tuple[str, int]) -> bool:
+    try:
+        scrape(fleet.cluster, monitor, target, "")
+    except ssl.SSLCertVerificationError:
+        return False
+    return True
 
 
 def test_what_an_overlay_set_goes_with_it(fleet: Fleet) -> None:
@@ -175,4 +186,4 @@ def test_what_is_not_ours_stays(fleet: Fleet) -> None:
     removed = fleet.eidos("uninstall", "--yes")
     assert removed.returncode == 0, removed.stderr
     assert f"Note: namespace {NAMESPACE} stays, because trainings first is in it" in removed.stderr
-    fleet.kubectl("delete", "namespace", NAMESPACE, "--timeout=60s")
+    fleet.kubectl("delete", "namespace", NAMESPACE, "--timeout=100s")
