@@ -19,7 +19,7 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
-def client_of(kubeconfig: Path, seconds: float = 60.0) -> Kube:
+def client_of(kubeconfig: Path, seconds: float = 200.0) -> Kube:
     return Kube(load_target(str(kubeconfig), environment={}), deadline=time.monotonic() + seconds)
 
 

@@ -82,7 +82,7 @@ async def test_a_reader_polling_while_it_is_overwritten_sees_one_whole_document(
     published = [*documents(20_000, "pool", runs=3), *documents(40, "counted", runs=3)]
     rendered = {render(document) for document in published}
     seen: list[bytes] = []
-    async with client_of(cluster.kubeconfig, seconds=100) as kube:
+    async with client_of(cluster.kubeconfig, seconds=250) as kube:
         publisher = ConfigMapPublisher(kube, namespace)
         await publisher.publish(published[0])
 

@@ -23,7 +23,7 @@ class Watched:
 
     def wait_for(self, words: str) -> None:
         with self._news:
-            assert self._news.wait_for(lambda: words in self.said, timeout=60), self.said
+            assert self._news.wait_for(lambda: words in self.said, timeout=150), self.said
 
     def end(self, seconds: float = 60) -> int:
         status = self.process.wait(seconds)
