@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import yaml
@@ -10,6 +11,7 @@ from common.formats import load_snapshot
 from common.model import Snapshot, State
 from tests.cluster.cluster import KubectlError
 from tests.cluster.jobmode import CHECKOUT, Jobs
+from tests.cluster.replicas import wait_for
 
 pytestmark = pytest.mark.cluster
 
@@ -85,9 +87,10 @@ def test_what_the_account_may_do(deployed: Jobs) -> None:
         except KubectlError:  # "no" is exit status 1
             return False
 
-    assert may("get", "nodes")
-    assert may("get", "pods")
-    assert may("create", "configmaps", "-n", NAMESPACE)
+    # The API server acts by new roles a moment later.
+    wait_for(partial(may, "get", "nodes"), 30)
+    wait_for(partial(may, "get", "pods"), 30)
+    wait_for(partial(may, "create", "configmaps", "-n", NAMESPACE), 30)
     assert not may("create", "configmaps", "-n", "default")
     assert not may("get", "secrets", "-n", NAMESPACE)
     assert not may("create", "pods", "-n", NAMESPACE)

@@ -26,7 +26,7 @@ def _script(jobs: Jobs, environment: dict[str, str], *argv: str) -> subprocess.C
     return subprocess.run(
         ["bash", str(script), *rest],
         env=environment, cwd=jobs.folder, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=110, check=False,
+        capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
 
 
@@ -65,5 +65,5 @@ def _shell(jobs: Jobs, environment: dict[str, str], text: str) -> subprocess.Com
     return subprocess.run(
         ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", text],
         env=environment, cwd=jobs.folder, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=100, check=False,
+        capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
