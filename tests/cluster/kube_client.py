@@ -9,6 +9,7 @@ import pytest
 from common.kube.client import Kube
 from common.kube.target import load_target
 from tests.cluster.cluster import Cluster
+from tests.cluster.replicas import wait_for
 
 
 @pytest.fixture
@@ -33,4 +34,8 @@ def grant(cluster: Cluster, namespace: str, account: str, *rules: tuple[str, str
         )
         subject = f"--serviceaccount={namespace}:{account}"
         cluster.kubectl("create", "rolebinding", role, f"--role={role}", subject, f"--namespace={namespace}")
-    return cluster.service_account_kubeconfig(namespace, account)
+    kubeconfig = cluster.service_account_kubeconfig(namespace, account)
+    asked = (f"--kubeconfig={kubeconfig}", "auth", "can-i", "--list", f"--namespace={namespace}")
+    # The API server acts by new roles a moment later.
+    wait_for(lambda: all(resource in cluster.kubectl(*asked) for _, resource in rules), 30)
+    return kubeconfig
