@@ -15,12 +15,13 @@ NOBODY: Final = ""
 RENEWAL: Final = Asked("update", "leases", "eidos-aggregator")
 PUBLISHED: Final = Asked("patch", "configmaps", "eidos-fleet")
 LOOKED_AT: Final = Asked("get", "configmaps", "eidos-fleet")
+LED: Final = Asked("get", "leases", "eidos-aggregator")
 PODS: Final = Asked("list", "pods")
 SWEPT: Final = Asked("list", "configmaps")
 OF_A_RUN: Final = Counter(
     {
         LOOKED_AT: 1,  # what the document replaces
-        Asked("get", "leases", "eidos-aggregator"): 1,  # whether we lead still
+        LED: 1,  # whether we lead still
         PUBLISHED: 1,
         SWEPT: 1,  # shards that nobody needs any more
         Asked("get", "/version"): 1,
