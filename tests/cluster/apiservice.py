@@ -52,7 +52,7 @@ class InApi:
             input=stdin if stdin is not None else "",
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
 
@@ -72,7 +72,7 @@ class InApi:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=200,
             check=False,
         )
 
@@ -108,7 +108,7 @@ def in_api(cluster: Cluster, directory: Path, count: int, agents: int) -> Iterat
         processes.append(simulator)
         simulator.read_line()
         simulator.command("connect")
-        cluster.kubectl("wait", "--for=condition=Available", f"apiservice/{APISERVICE}", "--timeout=50s")
+        cluster.kubectl("wait", "--for=condition=Available", f"apiservice/{APISERVICE}", "--timeout=100s")
         yield InApi(cluster, aggregator, ports, home)
     finally:
         for process in reversed(processes):

@@ -17,6 +17,7 @@ from tests.cluster.apiservice import APISERVICE, GROUP, NAMESPACE, InApi, ca_bun
 from tests.cluster.binaries import binaries_directory
 from tests.cluster.cluster import Cluster
 from tests.cluster.pki import Pair
+from tests.cluster.replicas import wait_for
 
 pytestmark = pytest.mark.cluster
 
@@ -271,7 +272,7 @@ def test_an_agents_token_opens_nothing(fleet: InApi) -> None:
             assert ask(fleet, path, Authorization=f"Bearer {token}")[0] == 401
         # The same account's token for the API server shows that it is the audience which decides.
         token = kubectl("create", "token", "agent-like", account).strip()
-        assert ask(fleet, "/v1/nodes", Authorization=f"Bearer {token}")[0] == 200
+        wait_for(lambda: ask(fleet, "/v1/nodes", Authorization=f"Bearer {token}")[0] == 200, 60)
     finally:
         kubectl("delete", *binding)
 
@@ -281,7 +282,7 @@ def test_a_new_authority_reaches_kube_apiserver(fleet: InApi, viewer: Path) -> N
     told = fleet.aggregator.command("rotate")
     assert told == {"written": True, "authorities": 2}
     assert ca_bundle(fleet.cluster).startswith(before)
-    fleet.cluster.kubectl("wait", "--for=condition=Available", f"apiservice/{APISERVICE}", "--timeout=50s")
+    fleet.cluster.kubectl("wait", "--for=condition=Available", f"apiservice/{APISERVICE}", "--timeout=100s")
     fleet.good("get", "nodesnapshots", "gpu-00000", kubeconfig=viewer)
 
 
@@ -292,7 +293,7 @@ def test_eidos_fleet_says_why_it_cannot_be_asked(cluster: Cluster, tmp_path: Pat
     with in_api(cluster, tmp_path, 3, 1) as api:
         assert api.eidos("nodes").returncode == 0
         cluster.kubectl("delete", "endpointslice", "eidos-api-by-hand", f"--namespace={NAMESPACE}")
-        cluster.kubectl("wait", "--for=condition=Available=false", f"apiservice/{APISERVICE}", "--timeout=50s")
+        cluster.kubectl("wait", "--for=condition=Available=false", f"apiservice/{APISERVICE}", "--timeout=100s")
         refused = api.eidos("nodes")
         assert refused.returncode == 4
         assert "cannot be reached by the API server: EndpointsNotFound: " in refused.stderr
