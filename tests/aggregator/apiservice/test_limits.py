@@ -25,7 +25,7 @@ async def test_watches_beyond_a_number_are_refused_until_others_end(
                 await api.get("nodesnapshots")
             # One that has gone is noticed with the next event; this one's reader is there still.
             await api.scene.join("n2")
-            for _ in range(100):
+            for _ in range(1000):
                 answer = await api.ask("nodesnapshots", params=short)
                 if answer.status != 429:
                     break

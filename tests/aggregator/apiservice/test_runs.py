@@ -27,7 +27,7 @@ async def create(api: Served, document: object, **query: str) -> Asked:
 
 async def done(api: Served, name: str) -> Any:
     item: Any = {}
-    for _ in range(200):
+    for _ in range(2000):
         item = await api.get(f"fleetsnapshots/{name}")
         if item["status"]["phase"] in ("Done", "Failed"):
             return item
