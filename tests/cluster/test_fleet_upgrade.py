@@ -17,7 +17,7 @@ from tests.cluster.fleetmode import NAMESPACE, Fleet
 from tests.cluster.images import agent_archive, aggregator_archive
 from tests.cluster.nextimage import NEXT, write_next
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 NODES: Final = ("cpu-1", "gpu-1")
 NEXT_IMAGES: Final = ("--agent-image", "eidos.test/agent:next", "--aggregator-image", "eidos.test/aggregator:next")
@@ -76,7 +76,7 @@ class Onlooker:
         """Wait until everything has been read that is there now."""
         with self._news:
             wanted = self._rounds + 2  # a round that has begun has read some of it already
-            assert self._news.wait_for(lambda: self._rounds >= wanted, timeout=100)
+            assert self._news.wait_for(lambda: self._rounds >= wanted, timeout=200)
 
     def end(self) -> list[dict[str, Any]]:
         """Stop; what the watch said."""
