@@ -9,7 +9,6 @@ from common.errors import Code
 from common.kube.call import path_of
 from common.kube.client import Kube, KubeError
 from common.kube.together import together
-from common.kube.types import ObjectMeta
 
 _AGGREGATED: Final = (
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,"
@@ -40,8 +39,14 @@ class _Version(_Struct, frozen=True):
     resources: list[_Described] = []
 
 
+class _Metadata(_Struct, frozen=True):
+    """The name alone: API servers up to 1.33 also write a creationTimestamp, which is null."""
+
+    name: str = ""
+
+
 class _Item(_Struct, frozen=True):
-    metadata: ObjectMeta = ObjectMeta()
+    metadata: _Metadata = _Metadata()
     versions: list[_Version] = []
 
 

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 from tests.fakes.objects import Json, Resource
 
+# API servers up to 1.33 write out that a group was never made.
+_UNDATED: Json = {"creationTimestamp": None}
+
 
 def discovered(path: str, resources: Sequence[Resource], aggregated: bool) -> Json | None:
     """The document of a path; None where there is none. `aggregated` as servers since 1.27 answer whoever asks so."""
@@ -11,14 +14,14 @@ def discovered(path: str, resources: Sequence[Resource], aggregated: bool) -> Js
     if path == "/version":
         return {"gitVersion": "v1.36.3", "platform": "linux/amd64", "goVersion": "go1.26.0"}
     if path == "/api" and aggregated:
-        core = {"metadata": {}, "versions": [{"version": "v1", "resources": _described("v1", resources)}]}
+        core = {"metadata": _UNDATED, "versions": [{"version": "v1", "resources": _described("v1", resources)}]}
         return {"kind": "APIGroupDiscoveryList", "items": [core]}
     if path == "/api":
         return {"kind": "APIVersions", "versions": ["v1"]}
     if path == "/apis" and aggregated:
         items = [
             {
-                "metadata": {"name": group.split("/")[0]},
+                "metadata": _UNDATED | {"name": group.split("/")[0]},
                 "versions": [{"version": group.split("/")[1], "resources": _described(group, resources)}],
             }
             for group in groups
