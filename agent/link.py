@@ -118,8 +118,7 @@ class Link:
         settings = self._settings
         self._token = _read(settings.token_file).strip()
         # Read for every attempt: the aggregator's CA may have been rotated since the last one.
-        context = ssl.create_default_context(cadata=_read(settings.ca_file))
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context = _trusting(_read(settings.ca_file), settings.ca_file)
         connector = aiohttp.TCPConnector(ssl=context, limit=1, force_close=True)
         async with aiohttp.ClientSession(connector=connector, trust_env=False) as session:
             async with asyncio.timeout(settings.connect_within):
@@ -240,6 +239,20 @@ def _why_ended(message: aiohttp.WSMessage, socket: aiohttp.ClientWebSocketRespon
             "speaks: upgrade the aggregator, or go back to the agents' image of before"
         )
     return f"closed by the aggregator: {reason}" if reason else f"closed with code {code}"
+
+
+def _trusting(bundle: str, source: Path) -> ssl.SSLContext:
+    """TLS with peers whom the bundle vouches for. Raises OSError when it vouches for nobody.
+
+    `ssl.create_default_context` takes an empty bundle for none, and believes whomever the system does.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificates and names
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_verify_locations(cadata=bundle)
+    except (ValueError, ssl.SSLError) as error:
+        raise OSError(f"{source} holds no certificate in PEM") from error
+    return context
 
 
 def _read(path: Path) -> str:

@@ -166,6 +166,21 @@ async def test_an_aggregator_its_ca_does_not_vouch_for_hears_nothing(tmp_path: P
         assert "n1" not in fleet.hub.nodes, "not even the token was shown"
 
 
+@pytest.mark.parametrize("content", ["", "\n", "no certificate"])
+async def test_a_bundle_without_certificates_vouches_for_nobody(
+    content: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whom the system trusts, here the aggregator, has nothing to do with it."""
+    async with scene(tmp_path, ["n1"]) as fleet:
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.crt"))
+        (tmp_path / "bundle.crt").write_text(content)
+        agent = Agent(fleet, ca_file=tmp_path / "bundle.crt")
+        await until(lambda: len(agent.waits) > 1)
+        await agent.stop()
+        assert "n1" not in fleet.hub.nodes
+    assert "bundle.crt holds no certificate in PEM" in str([record.__dict__ for record in caplog.records])
+
+
 async def test_a_bundle_that_changes_is_read_for_the_next_attempt(tmp_path: Path) -> None:
     async with scene(tmp_path, ["n1"]) as fleet:
         stranger = Authority()
