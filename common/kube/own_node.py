@@ -7,7 +7,7 @@ from common.kube.choice import SERVICE_ACCOUNT, in_pod
 
 
 def node_of_token(token: str) -> str:
-    """The node named in a bound token's claims (since Kubernetes 1.32); empty when there is none.
+    """The node named in a bound token's claims (since Kubernetes 1.30); empty when there is none.
 
     Nothing is verified: it is our own token, and says what the kubelet would say in NODE_NAME.
     """
