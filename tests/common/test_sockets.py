@@ -13,6 +13,7 @@ import aiohttp
 import trustme
 
 from common.sockets import Sockets
+from tests.fakes.apiserver import FakeApiServer
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
 
@@ -99,3 +100,18 @@ def test_a_peer_that_is_gone_without_a_word_is_noticed() -> None:
     with Sockets()((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 9))) as connection:
         assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) < 60
+
+
+def test_the_fake_api_server_closes_connections_that_come_just_before_its_end() -> None:
+    """Left to Python, they fail whatever test runs when the garbage is collected."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(5):
+            with FakeApiServer() as server:
+                address = "127.0.0.1", int(server.url.rpartition(":")[2])
+                clients = [socket.create_connection(address) for _ in range(3)]
+            for client in clients:
+                client.close()
+        del server
+        gc.collect()
+    assert [str(warning.message) for warning in caught] == []

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 from tests.fakes.discovery import discovered
 from tests.fakes.objects import RESOURCES, Json, Key, RefusalError, Resource, Store, matches
@@ -122,24 +123,30 @@ class FakeApiServer:
         application.router.add_route("*", "/{tail:.*}", self._handle)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls)
-        await site.start()
-        port = runner.addresses[0][1]
+        server = runner.server
+        assert server is not None
+        accepted: list[RequestHandler] = []
+
+        def connection() -> RequestHandler:
+            made: RequestHandler = server()
+            accepted.append(made)
+            return made
+
+        listening = await self._loop.create_server(connection, "127.0.0.1", 0, ssl=self._tls)
+        port = listening.sockets[0].getsockname()[1]
         self.url = f"https://localhost:{port}" if self._tls else f"http://127.0.0.1:{port}"
         self._started.set()
         await self._stop.wait()
         self._streams.changed.set()
-        server = runner.server
-        assert server is not None
-        open_ones = server.connections
+        # asyncio loses sockets that were accepted just before the end, and aiohttp forgets connections that were; one
+        # that nobody reads never empties. The loop must see them all made, and then all closed.
+        await _turns(10)
+        listening.close()
         await runner.cleanup()
-        # A connection accepted in the last moment is only now handed to the server, and one that nobody reads never
-        # empties: the loop must see both closed.
-        for _ in range(10):
-            for connection in (*open_ones, *server.connections):
-                if connection.transport is not None:
-                    connection.transport.abort()
-            await asyncio.sleep(0)
+        for each in accepted:
+            if each.transport is not None:
+                each.transport.abort()
+        await _turns(10)
 
     def _changed(self) -> None:
         self._loop.call_soon_threadsafe(self._streams.changed.set)
@@ -299,3 +306,9 @@ def _json(item: Any, status: int = 200) -> web.Response:
 def _abort(request: web.Request) -> None:
     if request.transport is not None:
         request.transport.abort()
+
+
+async def _turns(count: int) -> None:
+    """Let the loop do what is ready, so many times."""
+    for _ in range(count):
+        await asyncio.sleep(0)
